@@ -12,6 +12,23 @@ from typing import Protocol
 
 LineSink = Callable[[str], None]
 
+AGENT = "/lockgate/agent"
+UV = "/lockgate/uv"
+CA_BUNDLE = "/lockgate/ca.crt"
+IDENTITY = "/run/lockgate/identity"
+SECRETS = "/run/lockgate/secrets"
+APP = "/app"
+CODE = "/app/code"
+VENV = "/app/venv"
+SCRATCH = "/scratch"
+LOGS = "/var/log/lockgate"
+# Inside a container these three are private, size-capped RAM directories.
+TMP = "/tmp"  # noqa: S108
+HOME = "/tmp/home"  # noqa: S108
+SHM = "/dev/shm"  # noqa: S108
+
+TIMED_OUT = 124
+
 
 class EngineError(Exception):
     """The engine refused or could not be reached; the text is one line for an operator."""
@@ -26,7 +43,7 @@ class ContainerState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A bind of an existing host directory; a missing `source` is an error, never created."""
+    """A bind of an existing host path; a missing `source` is an error, never created."""
 
     source: Path
     target: str
@@ -48,6 +65,49 @@ class Resources:
     memory_bytes: int
     cpus: float
     pids: int
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Host directories of one generation, all there before `start`.
+
+    `generation` holds `code/` and an empty `venv/`, over which `environment` is mounted.
+    """
+
+    agent: Path
+    generation: Path
+    environment: Path
+    scratch: Path
+    logs: Path
+    identity: Path
+    secrets: Path
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePaths:
+    """What agent.json and the app's command line must say for a generation on this engine.
+
+    `agent_*` are as the agent sees them, the others as the app does; the two differ where only the
+    app is boxed. A uid of None means: stay who you are. `sandbox_argv` goes before the app's argv.
+    """
+
+    agent_argv: tuple[str, ...]
+    agent_identity: str
+    agent_secrets: str
+    agent_logs: str
+    agent_cwd: str
+    agent_home: str
+    listen: str
+    app_port: int
+    code: str
+    venv: str
+    scratch: str
+    secrets: str
+    home: str
+    tmp: str
+    sandbox_argv: tuple[str, ...] = ()
+    agent_uid: int | None = None
+    app_uid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +161,11 @@ class ObservedContainer:
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """Answer to a successful check: `image_id` enters environment hashes; `gives_up` names lost isolation."""
+    """Answer to a successful check.
+
+    `image_id` enters environment hashes; `python` is the version in the image (`3.11.2`) and
+    `python_path` where it is; `gives_up` names lost isolation, `notes` what else to know.
+    """
 
     name: str
     version: str
@@ -109,6 +173,7 @@ class EngineFacts:
     python: str
     gives_up: str | None = None
     notes: Sequence[str] = field(default=())
+    python_path: str = "python3"
 
 
 class Engine(Protocol):
@@ -118,6 +183,16 @@ class Engine(Protocol):
 
     async def check(self) -> EngineFacts:
         """Reach the engine and make the base image ready (may pull or build it)."""
+        ...
+
+    def paths(
+        self, app: str, generation: int, slot: int, mounts: Sequence[Mount], tmpfs: Sequence[Tmpfs]
+    ) -> EnginePaths:
+        """Where agent and app of this generation will find what; ask anew before each start."""
+        ...
+
+    def locate(self, mounts: Sequence[Mount], target: str) -> str:
+        """The path under which a program in a container with these mounts finds `target`."""
         ...
 
     async def observe(self) -> Sequence[ObservedContainer]:
@@ -143,3 +218,16 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Let go of the connection to the engine; containers go on."""
         ...
+
+
+def build_mounts(places: Places) -> tuple[Mount, ...]:
+    """The binds of an app container; only scratch and logs are writable."""
+    return (
+        Mount(places.agent, AGENT),
+        Mount(places.generation, APP),
+        Mount(places.environment, VENV),
+        Mount(places.scratch, SCRATCH, is_writable=True),
+        Mount(places.logs, LOGS, is_writable=True),
+        Mount(places.identity, IDENTITY),
+        Mount(places.secrets, SECRETS),
+    )
