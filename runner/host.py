@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from runner.errors import RunnerError
+
 LineSink = Callable[[str], None]
 
 OUTPUT_LIMIT_BYTES = 4 * 1024 * 1024
@@ -52,7 +54,7 @@ DEBIAN_PACKAGES = {
 }
 
 
-class HostError(Exception):
+class HostError(RunnerError):
     """A program could not be run or did not do what was asked; the text is one line."""
 
 
