@@ -27,7 +27,10 @@ class StoreError(RunnerError):
 
 
 class GenerationRecord(BaseModel):
-    """One deploy of an app; `created_s` is Unix time; `state` is the runner's word for it."""
+    """One deploy of an app that visitors got to; times are Unix times.
+
+    `drain_s` is when it began to drain: set exactly when `state` is `draining`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,11 +39,16 @@ class GenerationRecord(BaseModel):
     env_hash: str
     spec_hash: str
     created_s: float
-    state: str
+    state: Literal["published", "draining"]
+    drain_s: float | None = None
 
 
 class AppRecord(BaseModel):
-    """What an app shall be. `slot` decides its uids and its network; `spec` is its spec as JSON."""
+    """What an app shall be. `slot` decides its uids and its network; `spec` is its spec as JSON.
+
+    An empty `spec` is an app that has secrets and was never deployed. `last_generation` is the
+    highest number ever given out. `state`, `reason` and `since_s` are what `status` shows.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,6 +58,10 @@ class AppRecord(BaseModel):
     spec: dict[str, Any]
     desired: Literal["running", "stopped"]
     generations: tuple[GenerationRecord, ...] = ()
+    last_generation: Annotated[int, Field(ge=0)] = 0
+    state: str = "stopped"
+    reason: str = ""
+    since_s: float = 0.0
 
     def find_generation(self, number: int) -> GenerationRecord | None:
         """The generation of this number, if the app has it."""
