@@ -66,7 +66,19 @@ class Line:
         return {"event": "line", "text": self.text}
 
 
-Event = Step | Line
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The point of no return: from here the operation runs to its end, even if its caller leaves.
+
+    Until it is reported, a deploy whose caller hangs up is cancelled and takes its steps back.
+    """
+
+    def to_json(self) -> Json:
+        """One NDJSON line of the socket."""
+        return {"event": "committed"}
+
+
+Event = Step | Line | Committed
 
 
 @dataclass(frozen=True, slots=True)
