@@ -56,6 +56,7 @@ class GatewayLimits(_Section):
     keep_alive_requests: Annotated[int, Field(ge=1)] = 1000
     tunnel_idle: Duration = 3600.0
     connect: Duration = 2.0
+    upstream_handshake: Duration = 5.0
     upstream_keep_alive: Duration = 4.0
     drain: Duration = 10.0
     head_bytes: Size = 32768
@@ -65,6 +66,7 @@ class GatewayLimits(_Section):
     window_bytes: Size = 256 * 1024
     connections: Annotated[int, Field(ge=1)] = 10000
     connections_per_ip: Annotated[int, Field(ge=1)] = 100
+    connections_per_upstream: Annotated[int, Field(ge=1)] = 1024
     idle_per_upstream: Annotated[int, Field(ge=0)] = 64
 
 

@@ -10,29 +10,22 @@ from typing import Protocol
 import httptools
 
 from gateway.errors import Refusal
-from gateway.framing import (
-    Body,
-    Limits,
-    RequestHead,
-    ResponseHead,
-    check_request_line,
-    decide_request,
-    decide_response,
-)
+from gateway.framing import check_request_line, decide_request, decide_response
+from gateway.heads import Body, Limits, RequestHead, ResponseHead
 
 _END = b"\r\n\r\n"
 _BARE_LF = re.compile(rb"(?<!\r)\n")
-_OVERHEAD_PER_BODY_BYTE = 6
-"""A chunk of one byte costs five more; whoever spends more than this sends extensions."""
 
 
 class _Sink:
     """What the parser calls: everything it finds, in the order it finds it."""
 
-    __slots__ = ("body", "fields", "is_complete", "url")
+    __slots__ = ("body", "chunks", "fields", "is_complete", "phrase", "url")
 
     def __init__(self) -> None:
         self.url = b""
+        self.phrase = b""
+        self.chunks = 0
         self.fields: list[tuple[bytes, bytes]] = []
         self.body: list[bytes] = []
         self.is_complete = False
@@ -40,11 +33,17 @@ class _Sink:
     def on_url(self, url: bytes) -> None:
         self.url += url
 
+    def on_status(self, phrase: bytes) -> None:
+        self.phrase += phrase
+
     def on_header(self, name: bytes, value: bytes) -> None:
         self.fields.append((name, value))
 
     def on_body(self, body: bytes) -> None:
         self.body.append(body)
+
+    def on_chunk_header(self) -> None:
+        self.chunks += 1
 
     def on_message_complete(self) -> None:
         self.is_complete = True
@@ -100,10 +99,11 @@ class EndlessBody:
 
 
 class ChunkedBody:
-    """A chunked body (RFC 9112 section 7.1); trailers are bounded and dropped.
+    """A chunked body (RFC 9112 section 7.1); trailers are counted and dropped.
 
     The message can end only right after CR LF CR LF, so the parser is fed in pieces that end
-    there and is never given a byte of what follows. `syntax` is the reason for a refusal.
+    there and is never given a byte of what follows. `syntax` is the reason for a refusal;
+    without `limits` framing is not held against the sender.
     """
 
     __slots__ = (
@@ -113,6 +113,7 @@ class ChunkedBody:
         "_spare",
         "_syntax",
         "_tail",
+        "_trailer",
         "is_complete",
         "leftover",
     )
@@ -121,14 +122,15 @@ class ChunkedBody:
         self,
         parser: httptools.HttpRequestParser | httptools.HttpResponseParser,
         sink: _Sink,
-        limits: Limits,
         syntax: str,
+        limits: Limits | None = None,
     ) -> None:
         self._parser = parser
         self._sink = sink
-        self._limits = limits
         self._syntax = syntax
-        self._spare = limits.overhead_bytes
+        self._limits = limits
+        self._spare = limits.overhead_bytes if limits else 0
+        self._trailer = 0
         self._tail = b""
         self.is_complete = False
         self.leftover = b""
@@ -137,7 +139,7 @@ class ChunkedBody:
     def feed(self, received: bytes) -> bytes:
         """Returns the decoded body bytes in `received`; raises Refusal."""
         sink = self._sink
-        sink.body = []
+        sink.body, sink.chunks = [], 0
         start, size = 0, len(received)
         while start < size and not sink.is_complete:
             end = self._find_end(received, start)
@@ -151,7 +153,9 @@ class ChunkedBody:
             self.leftover = received[start:]
         self._tail = received[-3:] if size >= 3 else (self._tail + received)[-3:]
         body = sink.body[0] if len(sink.body) == 1 else b"".join(sink.body)
-        self._check(start, len(body))
+        if self._limits is not None:
+            self._measure(self._limits, start - len(body), len(body))
+        sink.fields = []
         return body
 
     def _find_end(self, received: bytes, start: int) -> int:
@@ -162,11 +166,12 @@ class ChunkedBody:
         found = received.find(_END, start)
         return len(received) if found < 0 else found + len(_END)
 
-    def _check(self, taken: int, body_bytes: int) -> None:
-        trailer_bytes = sum(len(name) + len(value) + 4 for name, value in self._sink.fields)
-        if trailer_bytes > self._limits.trailer_bytes:
+    def _measure(self, limits: Limits, overhead_bytes: int, body_bytes: int) -> None:
+        """Chunk extensions are free up to 16 bytes per chunk and twice the body, as in Go."""
+        self._trailer += sum(len(name) + len(value) + 4 for name, value in self._sink.fields)
+        if self._trailer > limits.trailer_bytes:
             raise Refusal.of("trailers_too_large")
-        self._spare += body_bytes * (_OVERHEAD_PER_BODY_BYTE + 1) - taken
+        self._spare += 16 * self._sink.chunks + 2 * body_bytes - overhead_bytes
         if self._spare < 0:
             raise Refusal.of("framing_overhead")
 
@@ -233,7 +238,7 @@ class RequestReader:
         """The reader for the body that `head` announces."""
         if head.body is Body.chunked:
             self._is_spent = True
-            return ChunkedBody(self._parser, self._sink, self._limits, "bad_syntax")
+            return ChunkedBody(self._parser, self._sink, "bad_syntax", self._limits)
         if head.length:
             self._is_spent = True  # the parser waits for a body that it will not see
         return LengthBody(head.length or 0)
@@ -319,7 +324,7 @@ class ResponseReader:
     def open_body(self, head: ResponseHead) -> BodyReader:
         """The reader for the body that `head` announces."""
         if head.body is Body.chunked:
-            return ChunkedBody(self._parser, self._sink, self._limits, "upstream_syntax")
+            return ChunkedBody(self._parser, self._sink, "upstream_syntax")
         if head.body is Body.until_close:
             return EndlessBody()
         return LengthBody(head.length or 0 if head.body is Body.length else 0)
@@ -328,7 +333,7 @@ class ResponseReader:
         sink, parser = self._sink, self._parser
         if self._interim:
             parser = self._parser = httptools.HttpResponseParser(sink)
-        sink.fields, sink.is_complete = [], False
+        sink.fields, sink.phrase, sink.is_complete = [], b"", False
         try:
             parser.feed_data(head)
         except httptools.HttpParserUpgrade:
@@ -340,4 +345,6 @@ class ResponseReader:
             parser.get_status_code(),
             parser.get_http_version(),
             sink.fields,
+            sink.phrase,
+            self._limits,
         )

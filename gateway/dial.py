@@ -1,0 +1,163 @@
+"""Opens, lends and takes back the connections to apps.
+
+Invariants: traffic and probes open connections by the same code; a place in the pool is given
+back however an attempt ends; every attempt is a task that is owned here and awaited at the end.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.config import GatewayLimits
+from gateway.heads import Limits
+from gateway.pool import Answer, Pool
+from gateway.relay import AppConnection
+from gateway.sockets import connect
+from gateway.upstream import Upstream
+
+Opened = Callable[[AppConnection], None]
+Failed = Callable[[str], None]
+
+_HOSTNAME_MISMATCH = 62  # X509_V_ERR_HOSTNAME_MISMATCH
+
+
+class DialError(Exception):
+    """A connection could not be had; `reason` is a word of `REFUSALS`, the text says more."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an upstream is and who must be there."""
+
+    name: str
+    address: str
+    server_name: str
+    spiffe_id: str
+
+
+class Dialer:
+    """The pool of connections to every upstream and the attempts to open more."""
+
+    def __init__(self, limits: GatewayLimits, heads: Limits) -> None:
+        self._limits = limits
+        self._heads = heads
+        self._context: ssl.SSLContext | None = None
+        self._attempts: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self.pool: Pool[AppConnection] = Pool(
+            per_upstream=limits.connections_per_upstream,
+            idle_per_upstream=limits.idle_per_upstream,
+            idle_s=limits.upstream_keep_alive,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Dialer {self.pool!r} attempts={len(self._attempts)}>"
+
+    def swap_context(self, context: ssl.SSLContext) -> None:
+        """Present another leaf and trust other roots from the next connection on."""
+        self._context = context
+        for connection in self.pool.retire():
+            connection.close()
+
+    def take(self, upstream: Upstream) -> AppConnection | Answer:
+        """A pooled connection, now leased; or Answer.open: call `open`; or Answer.full."""
+        return self.pool.acquire(upstream.name)
+
+    def open(self, upstream: Upstream, opened: Opened, failed: Failed) -> asyncio.Task[None]:
+        """Fill the place that `take` reserved; exactly one of the two is called, later.
+
+        A task that is cancelled calls neither and gives the place back.
+        """
+        attempt = self._loop.create_task(self._attempt(upstream, opened, failed))
+        self._attempts.add(attempt)
+        attempt.add_done_callback(self._attempts.discard)
+        return attempt
+
+    def retire(self, upstream: str) -> None:
+        """Close the idle connections to an upstream, and the others when they are given back."""
+        for connection in self.pool.retire(upstream):
+            connection.close()
+
+    def expire(self, now: float) -> None:
+        """Close connections that were idle for too long at the instant `now`."""
+        for connection in self.pool.expire(now):
+            connection.close()
+
+    async def close(self) -> None:
+        """Stop every attempt and close what is idle."""
+        attempts = list(self._attempts)
+        for attempt in attempts:
+            attempt.cancel()
+        await asyncio.gather(*attempts, return_exceptions=True)
+        for connection in self.pool.retire():
+            connection.close()
+
+    async def dial(
+        self, place: Place, on_over: Callable[[AppConnection, bool], None]
+    ) -> AppConnection:
+        """A fresh connection whose peer has proved its identity; raises DialError."""
+        if self._context is None:
+            raise DialError("upstream_unreachable", "the gateway has no certificate of its own yet")
+
+        def build() -> AppConnection:
+            return AppConnection(
+                place.name, place.spiffe_id, self._heads, self._limits.window_bytes, on_over
+            )
+
+        try:
+            sock = await connect(place.address, self._limits.connect)
+            _, connection = await self._loop.create_connection(
+                build,
+                sock=sock,
+                ssl=self._context,
+                server_hostname=place.server_name,
+                ssl_handshake_timeout=self._limits.upstream_handshake,
+            )
+        except (OSError, ssl.SSLError, TimeoutError) as error:
+            raise translate(error) from error
+        if connection.fault is not None:
+            raise DialError("upstream_identity", str(connection.fault)) from connection.fault
+        return connection
+
+    async def _attempt(self, upstream: Upstream, opened: Opened, failed: Failed) -> None:
+        place = Place(upstream.name, upstream.address, upstream.server_name, upstream.spiffe_id)
+        try:
+            connection = await self.dial(place, self._take_back)
+        except DialError as error:
+            self.pool.abandon(upstream.name)
+            failed(error.reason)
+            return
+        except BaseException:
+            self.pool.abandon(upstream.name)
+            raise
+        if connection.is_closed:
+            self.pool.abandon(upstream.name)
+            failed("upstream_closed")
+            return
+        self.pool.adopt(upstream.name, connection)
+        opened(connection)
+
+    def _take_back(self, connection: AppConnection, is_reusable: bool) -> None:
+        if not is_reusable:
+            self.pool.discard(connection)
+            return
+        for spare in self.pool.release(connection, True, self._loop.time()):
+            spare.close()
+
+
+def translate(error: Exception) -> DialError:
+    """What an operator is told of a failed attempt to connect."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return DialError("upstream_identity", f"certificate refused: {error.verify_message}")
+    if isinstance(error, ssl.SSLError):
+        return DialError("upstream_tls", f"TLS failed: {error.reason or error}")
+    if isinstance(error, TimeoutError):
+        return DialError("upstream_unreachable", "timed out")
+    if isinstance(error, ConnectionRefusedError | FileNotFoundError):
+        return DialError("upstream_unreachable", "connection refused")
+    return DialError("upstream_unreachable", error.__class__.__name__ + f": {error}")
