@@ -7,6 +7,7 @@ gets one checks nothing again; it names secrets and never holds one.
 import hashlib
 import json
 import posixpath
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -166,17 +167,24 @@ class AppDefaults(Section):
     memory: Annotated[Size, Field(ge=64 * MiB)] = 1 * GiB
     cpus: Annotated[float, Field(gt=0, le=1024)] = 1.0
     pids: Annotated[int, Field(ge=16, le=1_000_000)] = 256
-    volume: Annotated[Size, Field(ge=64 * MiB)] = 4 * GiB
     temp: Annotated[Size, Field(ge=1 * MiB)] = 256 * MiB
     drain: Annotated[Duration, Field(ge=0, le=7 * 86400)] = 3600.0
 
 
-def parse_spec(
-    document: Document, folder: str, domain: str, defaults: AppDefaults, limits: AppLimits
-) -> AppSpec:
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a file leaves open: `domain` makes the default host; the rest is the operator's."""
+
+    domain: str
+    defaults: AppDefaults
+    volume_bytes: int
+    limits: AppLimits
+
+
+def parse_spec(document: Document, folder: str, ground: Ground) -> AppSpec:
     """The spec that a YAML document describes; raises `ConfigError`.
 
-    `folder` (absolute) is where a relative repo path starts; `domain` makes the default host.
+    `folder` (absolute) is where a relative repo path starts.
     """
     if document.value is None:
         raise ConfigError(
@@ -186,11 +194,11 @@ def parse_spec(
     _check_start(file, document)
     spec = AppSpec.model_construct(
         **{key: getattr(file, key) for key in _Wanted.model_fields},
-        hosts=_pick_hosts(file, domain, document),
+        hosts=_pick_hosts(file, ground.domain, document),
     )
     source = file.source.model_copy(update={"repo": build_absolute_repo(file.source.repo, folder)})
-    spec = _fill_defaults(spec, file, defaults).model_copy(update={"source": source})
-    _check_limits(spec, limits, document)
+    spec = _fill_defaults(spec, file, ground).model_copy(update={"source": source})
+    _check_limits(spec, ground.limits, document)
     return spec
 
 
@@ -238,18 +246,18 @@ def _pick_hosts(file: AppFile, domain: str, document: Document) -> tuple[str, ..
     return hosts
 
 
-def _fill_defaults(spec: AppSpec, file: AppFile, defaults: AppDefaults) -> AppSpec:
+def _fill_defaults(spec: AppSpec, file: AppFile, ground: Ground) -> AppSpec:
     """The operator's defaults in place of ours, where the file says nothing."""
     names = ("memory", "cpus", "pids")
     written = spec.resources.model_fields_set
-    resources = {name: getattr(defaults, name) for name in names if name not in written}
+    resources = {name: getattr(ground.defaults, name) for name in names if name not in written}
     update: dict[str, Any] = {"resources": spec.resources.model_copy(update=resources)}
     if "size" not in spec.volume.model_fields_set:
-        update["volume"] = Volume.model_construct(size=defaults.volume)
+        update["volume"] = Volume.model_construct(size=ground.volume_bytes)
     if "size" not in spec.temp.model_fields_set:
-        update["temp"] = Temp.model_construct(size=defaults.temp)
+        update["temp"] = Temp.model_construct(size=ground.defaults.temp)
     if "drain" not in file.model_fields_set:
-        update["drain"] = defaults.drain
+        update["drain"] = ground.defaults.drain
     return spec.model_copy(update=update)
 
 
