@@ -21,6 +21,7 @@ from pki.errors import (
     CsrError,
     DeniedError,
     IdentityError,
+    JournalError,
     KeystoreError,
     NameTakenError,
     PkiError,
@@ -38,6 +39,7 @@ from pki.identity import (
     parse_spiffe_id,
     parse_trust_domain,
 )
+from pki.journal import verify_journal
 from pki.keys import KeyAndCsr, make_key_and_csr
 from pki.keystore import load_master_key, load_or_create_master_key, write_private
 from pki.rotation import pick_renewal_time
@@ -62,6 +64,7 @@ __all__ = [
     "Duration",
     "IdentityError",
     "IssuedLeaf",
+    "JournalError",
     "KeyAndCsr",
     "KeystoreError",
     "NameTakenError",
@@ -104,5 +107,6 @@ __all__ = [
     "pick_renewal_time",
     "seal",
     "unseal",
+    "verify_journal",
     "write_private",
 ]

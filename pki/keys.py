@@ -5,6 +5,7 @@ Invariants: a key is used for one certificate; no key is logged, compared or sho
 
 from dataclasses import dataclass, field
 
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -33,3 +34,8 @@ def make_key_and_csr() -> KeyAndCsr:
         serialization.NoEncryption(),
     )
     return KeyAndCsr(key_pem, build_csr(key))
+
+
+def make_serial() -> int:
+    """A random serial of 159 bits (RFC 5280 §4.1.2.2: positive, at most 20 octets)."""
+    return x509.random_serial_number()

@@ -53,7 +53,7 @@ class VisitorLeafMessage(Message):
 
 @dataclass(frozen=True, slots=True)
 class IssuedLeaf:
-    """A leaf and its intermediate as PEM, serial in lower-case hex, validity in UTC."""
+    """A leaf and its intermediate as PEM, serial as 40 lower-case hex digits, validity in UTC."""
 
     chain_pem: bytes
     serial: str
