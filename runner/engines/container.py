@@ -47,7 +47,6 @@ LABEL_UUID = "lockgate.uuid"
 LABEL_SPEC_HASH = "lockgate.spec_hash"
 ROLE_APP = "app"
 ROLE_BUILD = "build"
-ROLE_PROBE = "probe"
 ROLE_NETWORK = "network"
 
 
@@ -154,7 +153,7 @@ def build_probe_container(argv: Sequence[str], ground: Ground) -> Document:
     """A container without network or mounts that tells what is in the image."""
     resources = Resources(memory_bytes=128 * 1024 * 1024, cpus=1.0, pids=16)
     host = _build_host_config((), (), resources, ground)
-    labels = {LABEL_ROLE: ROLE_PROBE}
+    labels = {LABEL_ROLE: ROLE_BUILD}
     document = _build_document(argv, {}, "65534:65534", "probe", labels, host, ground)
     return document | {"AttachStdout": True, "AttachStderr": True}
 

@@ -92,10 +92,11 @@ class DockerEngine:
         return f"<DockerEngine {self._host} installation={self._installation}>"
 
     async def check(self) -> EngineFacts:
-        """See `Engine.check`; also takes away build containers that a killed runner left."""
+        """See `Engine.check`; the first takes away builds that a killed runner left."""
         async with self._locks[""]:
             traits = self._traits = judge_info(await self._do(lambda: self._api().info()))
-            await self._remove_all([documents.LABEL_ROLE + "=" + documents.ROLE_PROBE])
+            if not self._image_id:
+                await self._remove_all([f"{documents.LABEL_ROLE}={documents.ROLE_BUILD}"])
             image_id = await self._ensure_image()
             python = await self._probe_python(image_id)
             self._image_id = image_id
