@@ -6,7 +6,7 @@ whatever is not named here is end-to-end and passes.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -14,8 +14,8 @@ _PLAIN_NAME = re.compile(rb"[A-Za-z0-9-]+")
 _CONTROLS = bytes(set(range(0x20)) - {0x09}) + b"\x7f"
 _OWS = b" \t"
 
-_CACHED_NAME_BYTES = 64
-"""Longer names bypass the cache, so that strangers cannot make it large."""
+LONGEST_NAME_BYTES = 256
+_LONGEST_LIST_BYTES = 1024
 
 HOP_BY_HOP = frozenset(
     {
@@ -93,25 +93,18 @@ def has_controls(value: bytes) -> bool:
     return len(value.translate(None, _CONTROLS)) != len(value)
 
 
-def _fold(name: bytes) -> bytes | None:
-    return name.lower() if _TOKEN.fullmatch(name) else None
-
-
-_fold_cached = lru_cache(maxsize=1024)(_fold)
-
-
-def fold_name(name: bytes) -> bytes | None:
-    """The name in lower case, or None when it is not a token."""
-    return _fold_cached(name) if len(name) <= _CACHED_NAME_BYTES else _fold(name)
-
-
-def is_ambiguous(name: bytes) -> bool:
-    """Whether an application server could read the name as another one.
+@lru_cache(maxsize=1024)
+def read_name(name: bytes) -> tuple[bytes, bool]:
+    """The name in lower case, and whether it has only one reading.
 
     CGI and its descendants map every byte but letters and digits to an underscore, so
-    `X_Forwarded_For` would arrive as `X-Forwarded-For`.
+    `X_Forwarded_For` or `X.Forwarded.For` would arrive as `X-Forwarded-For`: such names have
+    more than one. ValueError when the name is not a token, or longer than any real one; the
+    latter also keeps strangers from filling the cache.
     """
-    return _PLAIN_NAME.fullmatch(name) is None
+    if len(name) > LONGEST_NAME_BYTES or not is_token(name):
+        raise ValueError("not the name of a field")
+    return name.lower(), _PLAIN_NAME.fullmatch(name) is not None
 
 
 def is_hop_by_hop(name: bytes) -> bool:
@@ -132,14 +125,19 @@ def may_nominate(name: bytes) -> bool:
     return not (name in _GOVERNING or is_own(name))
 
 
-def parse_list(values: Iterable[bytes]) -> frozenset[bytes] | None:
-    """The folded members of a comma-separated list of tokens, or None when one is no token.
-
-    Empty members are allowed (RFC 9110 section 5.6.1).
-    """
-    members = {
-        member for value in values for part in value.split(b",") if (member := part.strip(_OWS))
-    }
+@lru_cache(maxsize=256)
+def _parse_members(value: bytes) -> frozenset[bytes] | None:
+    members = {member for part in value.split(b",") if (member := part.strip(_OWS))}
     if not all(map(is_token, members)):
         return None
     return frozenset(member.lower() for member in members)
+
+
+def parse_list(values: Sequence[bytes]) -> frozenset[bytes] | None:
+    """The folded members of a comma-separated list of tokens, or None when one is no token.
+
+    Empty members are allowed (RFC 9110 section 5.6.1). A list that is longer than any real one
+    is no list.
+    """
+    value = b",".join(values)
+    return None if len(value) > _LONGEST_LIST_BYTES else _parse_members(value)

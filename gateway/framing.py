@@ -10,10 +10,11 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from gateway.address import Authority, decide_target, parse_authority
 from gateway.errors import Refusal
-from gateway.fields import fold_name, has_controls, is_ambiguous, may_nominate, parse_list
+from gateway.fields import has_controls, may_nominate, parse_list, read_name
 from gateway.heads import DEFAULT_LIMITS, NO_TOKENS, Body, Limits, RequestHead, ResponseHead
 
 __all__ = [
@@ -122,18 +123,18 @@ def decide_request(
         raise Refusal.of("upgrade_with_body")
     tokens = _decide_connection(governing)
     return RequestHead(
-        method=method,
-        target=target,
-        host=authority.host,
-        authority=host_value,
-        version=known_version,
-        headers=headers,
-        body=body,
-        length=length,
-        keep_alive=_keeps_alive(is_current, tokens),
-        websocket=_decide_websocket(method, is_current, tokens, governing),
-        expect_continue=_decide_expect(governing) and is_current and body is not Body.none,
-        nominated=tokens - _CONNECTION_OPTIONS,
+        method,
+        target,
+        authority.host,
+        host_value,
+        known_version,
+        headers,
+        body,
+        length,
+        _keeps_alive(is_current, tokens),
+        _decide_websocket(method, is_current, tokens, governing),
+        _decide_expect(governing) and is_current and body is not Body.none,
+        _nominated(tokens),
     )
 
 
@@ -147,25 +148,25 @@ def _sort_request_fields(
     fields: Fields, limits: Limits
 ) -> tuple[tuple[tuple[bytes, bytes], ...], dict[bytes, list[bytes]]]:
     """Fold and bound the fields; the second answer holds those that decide something."""
+    everything = b"".join(chain.from_iterable(fields))
     if len(fields) > limits.fields:
         raise Refusal.of("too_many_fields")
+    if len(everything) + 4 * len(fields) > limits.head_bytes:
+        raise Refusal.of("head_too_large")
+    if has_controls(everything):
+        raise Refusal.of("bad_field_value")
     kept: list[tuple[bytes, bytes]] = []
     governing: dict[bytes, list[bytes]] = {}
-    size = 0
-    for name, value in fields:
-        size += len(name) + len(value) + 4
-        folded = fold_name(name)
-        if folded is None:
-            raise Refusal.of("bad_field_name")
-        value = value.strip(_OWS)
-        if folded in _GOVERNING_REQUEST:
-            governing.setdefault(folded, []).append(value)
-        if not is_ambiguous(folded):
-            kept.append((folded, value))
-    if size > limits.head_bytes:
-        raise Refusal.of("head_too_large")
-    if has_controls(b"".join([value for _, value in kept])):
-        raise Refusal.of("bad_field_value")
+    try:
+        for name, value in fields:
+            folded, is_plain = read_name(name)
+            value = value.strip(_OWS)
+            if folded in _GOVERNING_REQUEST:
+                governing.setdefault(folded, []).append(value)
+            if is_plain:
+                kept.append((folded, value))
+    except ValueError as error:
+        raise Refusal.of("bad_field_name") from error
     return tuple(kept), governing
 
 
@@ -219,7 +220,7 @@ def _decide_connection(governing: Governing) -> frozenset[bytes]:
     if values is None:
         return NO_TOKENS
     tokens = parse_list(values)
-    if tokens is None or not all(map(may_nominate, tokens)):
+    if tokens is None or not all(map(may_nominate, tokens - _CONNECTION_OPTIONS)):
         raise Refusal.of("bad_connection")
     return tokens
 
@@ -269,10 +270,11 @@ def decide_response(
     """
     if version not in _VERSIONS:
         raise Refusal.of("upstream_version")
-    if not 100 <= status <= 599 or has_controls(phrase):
+    if not 100 <= status <= 599 or (phrase and has_controls(phrase)):
         raise Refusal.of("upstream_status")
     headers, governing = _sort_response_fields(fields, limits)
-    tokens = parse_list(governing.get(b"connection", ()))
+    connection = governing.get(b"connection")
+    tokens = parse_list(connection) if connection else NO_TOKENS
     if tokens is None:
         raise Refusal.of("upstream_field")
     if status == 101:
@@ -288,30 +290,29 @@ def decide_response(
 
 
 def _nominated(tokens: frozenset[bytes]) -> frozenset[bytes]:
-    return tokens - _CONNECTION_OPTIONS
+    return tokens - _CONNECTION_OPTIONS if tokens else NO_TOKENS
 
 
 def _sort_response_fields(
     fields: Fields, limits: Limits
 ) -> tuple[tuple[tuple[bytes, bytes], ...], dict[bytes, list[bytes]]]:
-    if len(fields) > limits.response_fields:
+    everything = b"".join(chain.from_iterable(fields))
+    size = len(everything) + 4 * len(fields)
+    if len(fields) > limits.response_fields or size > limits.response_head_bytes:
         raise Refusal.of("upstream_head_too_large")
+    if has_controls(everything):
+        raise Refusal.of("upstream_field")
     kept: list[tuple[bytes, bytes]] = []
     governing: dict[bytes, list[bytes]] = {}
-    size = 0
-    for name, value in fields:
-        size += len(name) + len(value) + 4
-        folded = fold_name(name)
-        if folded is None:
-            raise Refusal.of("upstream_field")
-        value = value.strip(_OWS)
-        if folded in _GOVERNING_RESPONSE:
-            governing.setdefault(folded, []).append(value)
-        kept.append((folded, value))
-    if size > limits.response_head_bytes:
-        raise Refusal.of("upstream_head_too_large")
-    if has_controls(b"".join([value for _, value in kept])):
-        raise Refusal.of("upstream_field")
+    try:
+        for name, value in fields:
+            folded, _ = read_name(name)
+            value = value.strip(_OWS)
+            if folded in _GOVERNING_RESPONSE:
+                governing.setdefault(folded, []).append(value)
+            kept.append((folded, value))
+    except ValueError as error:
+        raise Refusal.of("upstream_field") from error
     return tuple(kept), governing
 
 
@@ -344,10 +345,10 @@ def _decide_response_body(
 
 def _binds_connection(governing: Governing) -> bool:
     """Whether the app authenticates the connection instead of the request (RFC 4559 section 6)."""
-    return any(
-        value.lower().startswith(_CONNECTION_BOUND_SCHEMES)
-        for value in governing.get(b"www-authenticate", ())
-    )
+    challenges = governing.get(b"www-authenticate")
+    if challenges is None:
+        return False
+    return any(value.lower().startswith(_CONNECTION_BOUND_SCHEMES) for value in challenges)
 
 
 def _check_upgrade(
@@ -375,6 +376,7 @@ def pick_visitor_body(head: ResponseHead, version: bytes) -> Body:
 
     A body of unknown length is chunked for HTTP/1.1 and ends with the connection for HTTP/1.0.
     """
-    if head.body in {Body.none, Body.length}:
-        return head.body
+    body = head.body
+    if body is Body.none or body is Body.length:
+        return body
     return Body.chunked if version == b"1.1" else Body.until_close

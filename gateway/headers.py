@@ -122,6 +122,16 @@ def _build_peer_lines(peer_ip: str, scheme: str, port: int) -> tuple[bytes, byte
     )
 
 
+def _drop_nominated(head: RequestHead | ResponseHead) -> tuple[tuple[bytes, bytes], ...]:
+    if not head.nominated:
+        return head.headers
+    return tuple(entry for entry in head.headers if entry[0] not in head.nominated)
+
+
+def _build_status_line(status: int) -> bytes:
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status
+
+
 def build_request_head(
     head: RequestHead, peer_ip: str, scheme: str, port: int, request_id: str
 ) -> bytes:
@@ -131,12 +141,9 @@ def build_request_head(
     port. Host, cookies and Sec-WebSocket-Protocol pass unchanged. Expect is consumed: the
     gateway answers 100 itself.
     """
-    nominated = head.nominated
     parts = [b"%b %b HTTP/1.1\r\nhost: %b" % (head.method, head.target, head.authority)]
     parts += [
-        name + b": " + value
-        for name, value in head.headers
-        if _passes_upstream(name) and name not in nominated
+        name + b": " + value for name, value in _drop_nominated(head) if _passes_upstream(name)
     ]
     if head.websocket is not None:
         parts.append(b"connection: Upgrade\r\nupgrade: websocket")
@@ -172,27 +179,33 @@ def build_response_head(
     """
     if head.is_interim:
         return _build_interim_head(head)
-    headers = head.headers
-    if head.nominated:
-        headers = tuple(entry for entry in headers if entry[0] not in head.nominated)
-    lines = [_STATUS_LINES.get(head.status) or b"HTTP/1.1 %d " % head.status]
-    for name, value in headers:
-        if _passes_downstream(name):
-            lines.append(name + b": " + value)
-        elif name == b"set-cookie":
-            lines.append(b"set-cookie: " + build_cookie(value, is_tls, keeps_cookie_domain))
-    lines.append(_build_added_lines(dict(headers), is_tls, date, hsts))
-    if head.is_upgrade:
-        lines.append(b"connection: Upgrade\r\nupgrade: websocket")
-    else:
-        lines += _build_framing_lines(head, version, keep_alive)
-    lines.append(b"\r\n")
+    headers = _drop_nominated(head)
+    lines = [_build_status_line(head.status)]
+    lines += [name + b": " + value for name, value in headers if _passes_downstream(name)]
+    present = dict(headers)
+    if b"set-cookie" in present:
+        lines += [
+            b"set-cookie: " + build_cookie(value, is_tls, keeps_cookie_domain)
+            for name, value in headers
+            if name == b"set-cookie"
+        ]
+    if b"date" not in present:
+        lines.append(b"date: " + date)
+    if is_tls:
+        given = present.get(b"strict-transport-security", hsts)
+        if given is not None:
+            lines.append(b"strict-transport-security: " + given)
+    if b"x-content-type-options" not in present:
+        lines.append(b"x-content-type-options: nosniff")
+    if b"referrer-policy" not in present:
+        lines.append(b"referrer-policy: strict-origin-when-cross-origin")
+    lines.append(_build_framing(head, version, keep_alive))
     return b"\r\n".join(lines)
 
 
 def _build_interim_head(head: ResponseHead) -> bytes:
     """Early hints are links; nothing else of a provisional answer reaches a visitor (RFC 8297)."""
-    lines = [_STATUS_LINES.get(head.status) or b"HTTP/1.1 %d " % head.status]
+    lines = [_build_status_line(head.status)]
     lines += [name + b": " + value for name, value in head.headers if name == b"link"]
     lines.append(b"\r\n")
     return b"\r\n".join(lines)
@@ -206,36 +219,22 @@ def forwards_interim(head: ResponseHead, version: bytes) -> bool:
     return head.status == 103 and version == b"1.1"
 
 
-def _build_added_lines(
-    present: dict[bytes, bytes], is_tls: bool, date: bytes, hsts: bytes | None
-) -> bytes:
-    lines = [b"server: " + PRODUCT]
-    if b"date" not in present:
-        lines.append(b"date: " + date)
-    if is_tls:
-        given = present.get(b"strict-transport-security", hsts)
-        if given is not None:
-            lines.append(b"strict-transport-security: " + given)
-    if b"x-content-type-options" not in present:
-        lines.append(b"x-content-type-options: nosniff")
-    if b"referrer-policy" not in present:
-        lines.append(b"referrer-policy: strict-origin-when-cross-origin")
-    return b"\r\n".join(lines)
+def _build_framing(head: ResponseHead, version: bytes, keep_alive: bool) -> bytes:
+    """The end of the head: length or coding, what becomes of the connection, the empty line.
 
-
-def _build_framing_lines(head: ResponseHead, version: bytes, keep_alive: bool) -> list[bytes]:
-    """Length or coding, then what becomes of the connection (RFC 9112 sections 6.3, 9.3)."""
-    lines = []
+    RFC 9112 sections 6.3 and 9.3.
+    """
+    if head.is_upgrade:
+        return b"server: lockgate\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n"
     body = pick_visitor_body(head, version)
+    framing = b"server: lockgate\r\n"
     if body is Body.chunked:
-        lines.append(b"transfer-encoding: chunked")
+        framing += b"transfer-encoding: chunked\r\n"
     elif head.length is not None:
-        lines.append(b"content-length: %d" % head.length)
+        framing += b"content-length: %d\r\n" % head.length
     if not keep_alive or body is Body.until_close:
-        lines.append(b"connection: close")
-    elif version != b"1.1":
-        lines.append(b"connection: keep-alive")
-    return lines
+        return framing + b"connection: close\r\n\r\n"
+    return framing + (b"\r\n" if version == b"1.1" else b"connection: keep-alive\r\n\r\n")
 
 
 def build_cookie(value: bytes, is_tls: bool, keeps_domain: bool = False) -> bytes:
