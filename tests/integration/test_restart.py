@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.root]
 
 
 def test_killed_supervisor_is_succeeded(new_site: Callable[..., Site], probe_repo: Repo) -> None:
-    """After kill -9 the next `up` adopts the container; a WebSocket through the gateway lives on."""
+    """After kill -9 the next `up` adopts the container; a WebSocket meanwhile lives on."""
     site = new_site("docker")
     lockgate = site.lockgate
     spec = build_probe_spec("stays", probe_repo)
@@ -35,7 +35,7 @@ def test_killed_supervisor_is_succeeded(new_site: Callable[..., Site], probe_rep
 
 
 def test_stop_and_start_brings_apps_back(new_site: Callable[..., Site], probe_repo: Repo) -> None:
-    """After a clean stop the next `up` runs the apps again, from their volumes, secrets included."""
+    """After a clean stop the next `up` runs the apps again, with their files and secrets."""
     site = new_site("docker")
     lockgate = site.lockgate
     lockgate.lockgate("secrets", "set", "back", "TOKEN", stdin="abc")

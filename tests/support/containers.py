@@ -46,7 +46,7 @@ class Container:
     @property
     def bridge(self) -> str:
         """The host's interface of that network."""
-        return "br-" + self.network["NetworkID"][:12]
+        return f"br-{self.network['NetworkID'][:12]}"
 
 
 def find_containers_of(root: Path, app: str) -> list[Container]:

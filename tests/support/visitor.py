@@ -65,14 +65,14 @@ class Visitor:
         with self.build_context().wrap_socket(raw, server_hostname=sni or name) as tls:
             return exchange(tls, f"{name}:{self.port}", path, method, body, headers or {})
 
-    def ask(self, app: str, path: str, **query: object) -> Any:
+    def ask(self, app: str, question: str, /, **query: object) -> Any:
         """A question to a probe app."""
-        target = f"{path}?{urlencode(query)}" if query else path
+        target = f"{question}?{urlencode(query)}" if query else question
         return self.request(f"{app}.localhost", target).read_json()
 
-    def tell(self, app: str, path: str, body: bytes, **query: object) -> Any:
+    def tell(self, app: str, question: str, body: bytes, /, **query: object) -> Any:
         """An upload to a probe app."""
-        target = f"{path}?{urlencode(query)}" if query else path
+        target = f"{question}?{urlencode(query)}" if query else question
         return self.request(f"{app}.localhost", target, method="POST", body=body).read_json()
 
     def open_websocket(self, name: str, path: str = "/ws") -> ClientConnection:
