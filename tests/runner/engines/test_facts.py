@@ -129,8 +129,5 @@ def test_networks_and_tags():
         {"Name": "a", "IPAM": {"Config": [{"Subnet": "fd00::/64"}, {"Subnet": "10.1.0.0/28"}]}},
     ]
     assert parse_subnets(networks) == {"a": "10.1.0.0/28"}
-    images = [
-        {"RepoTags": ["x:1"], "RepoDigests": None},
-        {"RepoTags": None, "RepoDigests": ["y@z"]},
-    ]
+    tagged, bare = {"RepoTags": ["x:1"]}, {"RepoTags": None, "RepoDigests": ["y@z"]}
     assert parse_tags([tagged, bare]) == {"x:1", "y@z"}
