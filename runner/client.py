@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import aiohttp
 
@@ -113,7 +113,7 @@ class RunnerClient:
             raise self._build_unreachable(error) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._build_cut(error) from None
-        _raise_refusal(said.status, answer)
+        check_result({"ok": said.status == 200, **answer})
         return dict(answer)
 
     async def _stream(
@@ -123,7 +123,7 @@ class RunnerClient:
         try:
             async with self._session.request(method, f"http://runner{path}", data=content) as said:
                 if said.status != 200:
-                    _raise_refusal(said.status, await said.json())
+                    check_result({"ok": False, **await said.json()})
                 async for line in said.content:
                     event = json.loads(line)
                     is_over = event["event"] == "result"
@@ -161,12 +161,13 @@ def _is_hidden(path: Path) -> bool:
     return not os.access(path, os.W_OK)
 
 
-def _raise_refusal(status: int, answer: Any) -> None:
-    if status == 200:
+def check_result(answer: Json) -> None:
+    """Raise the `RunnerError` that an answer or a result event tells of, if it does."""
+    if answer.get("ok", True):
         return
-    kind = _KINDS.get(status, RunnerError)
+    kind = _KINDS.get(answer.get("status", 0), RunnerError)
     raise kind(
-        str(answer.get("error") or f"status {status}"),
+        str(answer.get("error") or "refused without a reason"),
         log_tail=tuple(answer.get("log_tail", ())),
         log_path=str(answer.get("log_path", "")),
     )

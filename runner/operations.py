@@ -113,7 +113,7 @@ class Operations:
             operation.finish(build_failure(error))
             _log.info("operation failed", app=operation.app, verb=operation.verb, reason=str(error))
         except asyncio.CancelledError:
-            operation.finish({"ok": False, "error": f"the {operation.verb} was cancelled"})
+            operation.finish(build_failure(RunnerError(f"the {operation.verb} was cancelled")))
             _log.info("operation cancelled", app=operation.app, verb=operation.verb)
         except Exception as error:  # a defect of ours: the operation ends, the runner does not
             operation.finish(build_failure(build_defect(error)))
@@ -127,6 +127,7 @@ def build_failure(error: RunnerError) -> Json:
     return {
         "ok": False,
         "error": str(error),
+        "status": error.status,
         "log_tail": list(error.log_tail),
         "log_path": error.log_path,
     }
