@@ -174,22 +174,26 @@ class RunnerApi:
 
 
 @asynccontextmanager
-async def serve_api(deployer: Deployer, socket_path: Path) -> AsyncIterator[RunnerApi]:
-    """Answer on `socket_path` until the context is left; a stale socket file is replaced."""
-    async with Operations() as operations:
-        api = RunnerApi(deployer, operations)
-        server = web.AppRunner(
-            api.build_app(), handler_cancellation=True, access_log=None, shutdown_timeout=5.0
-        )
-        await server.setup()
-        listening = open_socket(socket_path)
-        try:
-            await web.SockSite(server, listening).start()
-            yield api
-        finally:
-            await operations.close()
-            await server.cleanup()
-            _remove_socket(socket_path)
+async def serve_api(
+    deployer: Deployer, operations: Operations, socket_path: Path
+) -> AsyncIterator[RunnerApi]:
+    """Answer on `socket_path` until the context is left; a stale socket file is replaced.
+
+    `operations` is entered by the caller, who may begin some of its own.
+    """
+    api = RunnerApi(deployer, operations)
+    server = web.AppRunner(
+        api.build_app(), handler_cancellation=True, access_log=None, shutdown_timeout=5.0
+    )
+    await server.setup()
+    listening = open_socket(socket_path)
+    try:
+        await web.SockSite(server, listening).start()
+        yield api
+    finally:
+        await operations.close()
+        await server.cleanup()
+        _remove_socket(socket_path)
 
 
 def _remove_socket(path: Path) -> None:

@@ -75,6 +75,10 @@ class Operations:
         await self.close()
         await self._group.__aexit__(None, None, None)
 
+    def is_free(self, app: str) -> bool:
+        """Whether an operation on `app` could begin now."""
+        return app not in self._running and not self._is_closing
+
     def check_free(self, app: str) -> None:
         """Raise `BusyError` while an operation on `app` is under way."""
         running = self._running.get(app)

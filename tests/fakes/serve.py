@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 from runner.api import serve_api
+from runner.operations import Operations
 from tests.fakes.deployer import FakeDeployer
 
 
 async def serve(path: Path) -> None:
     """Until told to end."""
-    async with serve_api(FakeDeployer(), path) as api:
+    async with Operations() as operations, serve_api(FakeDeployer(), operations, path) as api:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, api.stopped.set)
         print("runner: ready", file=sys.stderr, flush=True)
         await api.stopped.wait()
