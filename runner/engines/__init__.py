@@ -10,6 +10,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from runner.errors import RunnerError
+
 LineSink = Callable[[str], None]
 
 AGENT = "/lockgate/agent"
@@ -30,7 +32,7 @@ SHM = "/dev/shm"  # noqa: S108
 TIMED_OUT = 124
 
 
-class EngineError(Exception):
+class EngineError(RunnerError):
     """The engine refused or could not be reached; the text is one line for an operator."""
 
 
