@@ -280,7 +280,7 @@ def build_page_head(reason: str, content_type: bytes, size_bytes: int) -> Respon
         *_PAGE_FIELDS,
         (b"proxy-status", b'%b; error=%b; details="%b"' % (PRODUCT, error, reason.encode())),
     ]
-    if status in {429, 503}:
+    if status == 503:
         fields.append((b"retry-after", b"%d" % _RETRY_AFTER_S))
     if status == 405:
         fields.append((b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))

@@ -8,7 +8,16 @@ import json
 from html import escape
 
 from gateway.errors import REFUSALS, STATUS_TITLES
-from gateway.pages.template import ADVICE, DETAIL, PAGE, REFERENCE, TITLES, TONES
+from gateway.pages.template import (
+    ADVICE,
+    DETAIL,
+    PAGE,
+    REFERENCE,
+    REFRESH,
+    REFRESHED,
+    TITLES,
+    TONES,
+)
 
 HTML = b"text/html; charset=utf-8"
 PROBLEM_JSON = b"application/problem+json"
@@ -42,6 +51,7 @@ def build_page(
         extra += REFERENCE.format(request_id=escape(request_id))
     page = PAGE.format(
         status=status,
+        refresh=REFRESH if reason in REFRESHED else "",
         tone=TONES.get(status, "bad"),
         title=escape(heading),
         text=escape(text),

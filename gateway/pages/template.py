@@ -44,7 +44,7 @@ PAGE = (
     '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
     '<meta name="robots" content="noindex">\n'
-    '<meta name="color-scheme" content="light dark">\n'
+    '<meta name="color-scheme" content="light dark">\n{refresh}'
     f"<title>{{title}}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
     f"<main>\n<article>\n{_GATE}\n<h1>{{title}}</h1>\n"
     '<p class="lead">{text}</p>\n{extra}</article>\n</main>\n'
@@ -74,20 +74,24 @@ TITLES = {
 """Headings for reasons that deserve more than the heading of their status."""
 
 _RELOAD = "<p>Reload this page in a moment.</p>\n"
+_RELOADS = "<p>This page looks again by itself every few seconds.</p>\n"
 _OPERATOR = "<p>If it stays like this, tell whoever runs the app.</p>\n"
+
+REFRESH = '<meta http-equiv="refresh" content="5">\n'
+REFRESHED = frozenset({"app_building", "app_starting", "app_waking"})
+"""Reasons that pass by themselves soon, so that the page asks again."""
 
 ADVICE = {
     "unknown_host": "<p>Check the address for a mistake, or ask whoever gave it to you.</p>\n",
     "misdirected": "<p>Reload the page; your browser will open a new connection.</p>\n",
     "head_too_large": "<p>Clearing the cookies of this site often helps.</p>\n",
     "too_many_fields": "<p>Clearing the cookies of this site often helps.</p>\n",
-    "app_building": _RELOAD,
-    "app_starting": _RELOAD,
-    "app_waking": _RELOAD,
+    "app_building": _RELOADS,
+    "app_starting": _RELOADS,
+    "app_waking": _RELOADS,
     "app_draining": _RELOAD,
     "app_unhealthy": _RELOAD + _OPERATOR,
     "app_unavailable": _RELOAD + _OPERATOR,
-    "app_failed": _OPERATOR,
     "upstream_unreachable": _RELOAD + _OPERATOR,
     "upstream_closed": _RELOAD + _OPERATOR,
     "upstream_timeout": _RELOAD + _OPERATOR,
