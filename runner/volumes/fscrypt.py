@@ -27,6 +27,7 @@ from runner.volumes.mounts import (
     run_checked,
     unmount,
 )
+from runner.volumes.places import delete_places, refuse_foreign
 from runner.volumes.probe import leave_marker, require_no_marker
 
 DIRECTORY = "volume"
@@ -107,7 +108,7 @@ class FscryptDriver:
         try:
             await self.close(mountpoint)
         finally:
-            await in_thread(self._images.delete, volume_id)
+            await in_thread(delete_places, self._images.directory, volume_id)
         await in_thread(remove_mountpoint, mountpoint)
 
     async def list_open(self) -> Sequence[OpenVolume]:
@@ -123,6 +124,7 @@ class FscryptDriver:
             return await in_thread(self._images.clean)
 
     async def _mount(self, volume_id: str, size_bytes: int, mountpoint: Path) -> None:
+        await in_thread(refuse_foreign, self._images.directory, volume_id, self.name)
         async with self._making:
             await self._images.create(volume_id, size_bytes)
             await self._images.grow(volume_id, size_bytes)

@@ -84,11 +84,6 @@ class Images:
         )
         await run_checked(["resize2fs", str(image)], deadline_s=MKFS_DEADLINE_S)
 
-    def delete(self, volume_id: str) -> None:
-        """Remove an image; what is not there is no error."""
-        self.path(volume_id).unlink(missing_ok=True)
-        sync_directory(self._directory)
-
     def list_loops(self) -> list[Loop]:
         """Loop devices on images of this directory, deleted ones too."""
         loops = []
