@@ -20,23 +20,23 @@ class Line(NamedTuple):
     """What is known of a request once it is over; bytes are bodies as relayed, times seconds.
 
     `event` is "request", or "open" and "close" for a WebSocket; `reason` is empty when all
-    went well.
+    went well; what is not known of a request that could not be read is empty too.
     """
 
     event: str
     time: float
-    app: str
-    host: str
-    method: str
-    target: bytes
     status: int
-    bytes_in: int
-    bytes_out: int
     duration_s: float
-    upstream: str
     reason: str
     request_id: str
     peer_ip: str
+    bytes_in: int = 0
+    bytes_out: int = 0
+    app: str = ""
+    host: str = ""
+    method: str = ""
+    target: bytes = b""
+    upstream: str = ""
 
 
 def strip_query(target: bytes) -> str:

@@ -9,12 +9,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from pki import Duration, RunDir, Section, Size, StateDir, TrustDomain, Uid
 
 _LISTEN = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[0-9A-Za-z.-]+):(?P<port>[0-9]{1,5})\Z")
-
-Duration = float
-Size = int
 
 
 def parse_listen(address: str) -> tuple[str, int]:
@@ -33,18 +32,14 @@ def _check_listen(address: str) -> str:
 Listen = Annotated[str, AfterValidator(_check_listen)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CertificateFiles(_Section):
+class CertificateFiles(Section):
     """A certificate chain and its key, both PEM files that the gateway's user can read."""
 
     cert: Path
     key: Path
 
 
-class GatewayLimits(_Section):
+class GatewayLimits(Section):
     """What a stranger may take; every time is a deadline or an idle time in seconds."""
 
     tls_handshake: Duration = 10.0
@@ -52,6 +47,7 @@ class GatewayLimits(_Section):
     request_body_idle: Duration = 30.0
     response_head: Duration = 60.0
     response_idle: Duration = 300.0
+    write_stall: Duration = 60.0
     keep_alive: Duration = 60.0
     keep_alive_requests: Annotated[int, Field(ge=1)] = 1000
     tunnel_idle: Duration = 3600.0
@@ -70,7 +66,7 @@ class GatewayLimits(_Section):
     idle_per_upstream: Annotated[int, Field(ge=0)] = 64
 
 
-class GatewayConfig(_Section):
+class GatewayConfig(Section):
     """Where to listen, as whom, with which certificates and under which limits."""
 
     https: Listen = "0.0.0.0:8443"
@@ -78,11 +74,11 @@ class GatewayConfig(_Section):
     certificates: Literal["internal"] | tuple[CertificateFiles, ...] = "internal"
     hsts: bool = True
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")] = "main"
-    uid: Annotated[int, Field(ge=0)] = 64052
-    runner_uid: Annotated[int, Field(ge=0)] = 0
-    trust_domain: str = "lockgate.internal"
-    run_dir: Path = Path("/run/lockgate")
-    state_dir: Path = Path("/var/lib/lockgate")
+    uid: Uid = 64052
+    runner_uid: Uid = 0
+    trust_domain: TrustDomain = "lockgate.internal"
+    run_dir: RunDir = Path("/run/lockgate")
+    state_dir: StateDir = Path("/var/lib/lockgate")
     access_log: Path | None = None
     limits: GatewayLimits = GatewayLimits()
 

@@ -1,7 +1,7 @@
 """Opens, lends and takes back the connections to apps.
 
 Invariants: traffic and probes open connections by the same code; a place in the pool is given
-back however an attempt ends; every attempt is a task that is owned here and awaited at the end.
+back however an attempt ends; every attempt is an owned task.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from gateway.heads import Limits
 from gateway.pool import Answer, Pool
 from gateway.relay import AppConnection
 from gateway.sockets import connect
+from gateway.tasks import Tasks
 from gateway.upstream import Upstream
 
 Opened = Callable[[AppConnection], None]
@@ -43,11 +44,11 @@ class Place:
 class Dialer:
     """The pool of connections to every upstream and the attempts to open more."""
 
-    def __init__(self, limits: GatewayLimits, heads: Limits) -> None:
+    def __init__(self, limits: GatewayLimits, heads: Limits, tasks: Tasks) -> None:
         self._limits = limits
+        self._tasks = tasks
         self._heads = heads
         self._context: ssl.SSLContext | None = None
-        self._attempts: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self.pool: Pool[AppConnection] = Pool(
             per_upstream=limits.connections_per_upstream,
@@ -56,7 +57,7 @@ class Dialer:
         )
 
     def __repr__(self) -> str:
-        return f"<Dialer {self.pool!r} attempts={len(self._attempts)}>"
+        return f"<Dialer {self.pool!r}>"
 
     def swap_context(self, context: ssl.SSLContext) -> None:
         """Present another leaf and trust other roots from the next connection on."""
@@ -73,10 +74,7 @@ class Dialer:
 
         A task that is cancelled calls neither and gives the place back.
         """
-        attempt = self._loop.create_task(self._attempt(upstream, opened, failed))
-        self._attempts.add(attempt)
-        attempt.add_done_callback(self._attempts.discard)
-        return attempt
+        return self._tasks.start(self._attempt(upstream, opened, failed))
 
     def retire(self, upstream: str) -> None:
         """Close the idle connections to an upstream, and the others when they are given back."""
@@ -88,12 +86,8 @@ class Dialer:
         for connection in self.pool.expire(now):
             connection.close()
 
-    async def close(self) -> None:
-        """Stop every attempt and close what is idle."""
-        attempts = list(self._attempts)
-        for attempt in attempts:
-            attempt.cancel()
-        await asyncio.gather(*attempts, return_exceptions=True)
+    def close(self) -> None:
+        """Close what is idle."""
         for connection in self.pool.retire():
             connection.close()
 

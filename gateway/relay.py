@@ -14,6 +14,7 @@ from gateway.errors import Refusal
 from gateway.heads import Limits, RequestHead, ResponseHead
 from gateway.messages import BodyReader, EndlessBody, ResponseReader
 from gateway.tls import PeerIdentityError, check_peer
+from gateway.tunnel import End
 
 
 class Answers(Protocol):
@@ -48,6 +49,40 @@ class Answers(Protocol):
         """Whether more of the request's body should wait."""
 
 
+class Asker(Protocol):
+    """Whoever sent a request: `sni` is the folded name its connection was opened for."""
+
+    peer_ip: str
+    sni: str | None
+    deadline: float
+
+    @property
+    def is_body_open(self) -> bool:
+        """Whether more of the request's body is to come."""
+
+    @property
+    def can_keep_alive(self) -> bool:
+        """Whether the connection may serve another request."""
+
+    def write(self, pieces: list[bytes]) -> None:
+        """Send; the list is not kept."""
+
+    def hold_body(self, is_held: bool) -> None:
+        """Whether reading more of the body should wait."""
+
+    def exchange_over(self, keep_alive: bool) -> None:
+        """This exchange is done and the next may begin."""
+
+    def abort(self) -> None:
+        """End the connection so that the answer is seen to be cut."""
+
+    def hand_over(self, end: End) -> bytes:
+        """Give the transport away; returns the bytes that came after the head."""
+
+    def gone(self) -> None:
+        """The transport that was given away is gone."""
+
+
 class AppConnection(asyncio.Protocol):
     """A connection to an agent; `on_over` gives it back, reusable or not, after each exchange."""
 
@@ -55,6 +90,7 @@ class AppConnection(asyncio.Protocol):
         "_answers",
         "_body",
         "_has_ended",
+        "_heir",
         "_is_sent",
         "_limits",
         "_on_over",
@@ -90,6 +126,7 @@ class AppConnection(asyncio.Protocol):
         self._reader: ResponseReader | None = None
         self._response: ResponseHead | None = None
         self._body: BodyReader | None = None
+        self._heir: End | None = None
         self._is_sent = False
         self._has_ended = False
 
@@ -139,14 +176,14 @@ class AppConnection(asyncio.Protocol):
                 self.transport.abort()
             self._on_over(self, False)
 
-    def detach(self) -> asyncio.Transport:
-        """Give the transport away after an upgrade."""
-        transport = self.transport
-        if transport is None:
+    def hand_over(self, end: End) -> None:
+        """Give the transport to a tunnel after an upgrade."""
+        if self.transport is None:
             raise RuntimeError("a connection that was never made has no transport")
+        self._heir = end
         self.is_closed = True
+        end.take(self.transport)
         self._on_over(self, False)
-        return transport
 
     # What the transport says.
 
@@ -167,7 +204,10 @@ class AppConnection(asyncio.Protocol):
         """Bytes of an answer, or of nothing that was asked for."""
         answers = self._answers
         if answers is None:
-            self.close()
+            if self._heir is not None:
+                self._heir.data_received(data)
+            else:
+                self.close()
             return
         try:
             self._take(answers, data)
@@ -178,8 +218,11 @@ class AppConnection(asyncio.Protocol):
         """The peer said that it is done (close_notify); uvloop tells only an honest end."""
         self._has_ended = True
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - all ends are alike
+    def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, whoever ended it."""
+        if self._heir is not None:
+            self._heir.connection_lost(exc)
+            return
         if self._answers is not None and self._has_ended and isinstance(self._body, EndlessBody):
             self._finish(self._answers, b"")
             return

@@ -64,6 +64,34 @@ def check_peer(tls: ssl.SSLObject, spiffe_id: str) -> None:
         raise PeerIdentityError(f"expected {spiffe_id}, the peer is {said}")
 
 
+def read_names(context: ssl.SSLContext, chain_pem: bytes) -> tuple[str, ...]:
+    """The DNS names of a server context's leaf; raises ssl.SSLError when it cannot be served.
+
+    A handshake in memory proves in one go that key and chain belong together, that the leaf is
+    in force and may be a server's, and what it is for.
+    """
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    client.load_verify_locations(cadata=chain_pem.decode("ascii", "replace"))
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        client.wrap_bio(to_client, to_server),
+        context.wrap_bio(to_server, to_client, server_side=True),
+    ]
+    while ends:
+        for end in list(ends):
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            ends.remove(end)
+            if not end.server_side:
+                certificate: Mapping[str, Any] = end.getpeercert() or {}
+    names = certificate.get("subjectAltName", ())
+    return tuple(fold_name(name[1]) for name in names if name[0] == "DNS")
+
+
 def fold_name(name: str) -> str:
     """A host name as it is compared: lower case, without a final dot."""
     return name.lower().removesuffix(".")
