@@ -136,10 +136,11 @@ def _run_child(settings: Settings, log_fd: int, parent: int | None) -> None:
         os.setsid()
         _reset_signals()
         what = "become the app's user"
+        if not settings.sandbox_argv:  # a sandbox may need its setuid bit, and then does the same
+            privilege.drop_bounding_set()
+            privilege.forbid_new_privileges()
         privilege.become_app(settings.app_uid)
         privilege.limit_core_dumps()
-        if not settings.sandbox_argv:  # a sandbox may need its setuid bit, and sets this itself
-            privilege.forbid_new_privileges()
         if parent is not None:
             privilege.die_with_parent(parent, signal.SIGKILL)
         os.umask(0o077)

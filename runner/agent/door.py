@@ -127,12 +127,13 @@ class Door:
 class Guest:
     """A peer between accept and admission: handshake, name, connection to the app."""
 
-    __slots__ = ("_app", "_door", "_timer", "session")
+    __slots__ = ("_app", "_door", "_has_spoken", "_timer", "session")
 
     def __init__(self, door: Door, session: Session) -> None:
         self.session = session
         self._door = door
         self._app: socket.socket | None = None
+        self._has_spoken = False
         self._timer = door.loop.call_after(HANDSHAKE_S, self._give_up)
 
     def start(self) -> None:
@@ -159,8 +160,11 @@ class Guest:
         try:
             sealed = self.session.sock.recv(_RECEIVE_BYTES)
             if not sealed:
-                self._refuse("left during the handshake")
+                if self._has_spoken:
+                    self._refuse("left during the handshake")
+                self.leave()  # a bare look whether the port is open is nobody refused
                 return
+            self._has_spoken = True
             self.session.incoming.write(sealed)
             self._shake_hands()
         except BlockingIOError:

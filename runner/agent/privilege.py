@@ -106,6 +106,7 @@ def become_agent(uid: int | None) -> None:
 
     CAP_KILL lets the agent signal the app, whose uid is another. Raises `OSError`.
     """
+    drop_bounding_set()
     if uid is not None and os.geteuid() == 0:
         _leave_groups(uid)
         _check(_prctl(_PR_SET_KEEPCAPS, 1), "keepcaps")

@@ -89,7 +89,6 @@ class Agent:
         """Until the app has ended; raises `OSError` if the agent cannot begin."""
         settings = self._settings
         privilege.limit_core_dumps()
-        privilege.drop_bounding_set()
         if not self._is_init:
             privilege.adopt_orphans()
         with privilege.ActingAs(settings.agent_uid):

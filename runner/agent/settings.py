@@ -91,7 +91,9 @@ def _is_listen(value: object) -> bool:
     if not _is_text(value):
         return False
     kind, _, rest = str(value).rpartition(":")
-    return rest.startswith("/") if kind == "unix" else rest.isdigit() and int(rest) <= 65535
+    if kind == "unix":
+        return rest.startswith("/")
+    return kind != "" and rest.isdigit() and int(rest) <= 65535
 
 
 def _is_prefix(value: object) -> bool:
