@@ -103,7 +103,7 @@ def build_default_dirs(uid: int, env: Mapping[str, str]) -> Dirs:
     if uid == 0:
         state, run = Path("/var/lib/lockgate"), Path("/run/lockgate")
     else:
-        home = env.get("XDG_STATE_HOME") or f"{env.get('HOME') or '/'}/.local/state"
+        home = env.get("XDG_STATE_HOME") or Path(env.get("HOME") or "/", ".local/state")
         runtime = env.get("XDG_RUNTIME_DIR")
         state = Path(home, "lockgate")
         run = Path(runtime, "lockgate") if runtime else Path(f"/tmp/lockgate-{uid}")  # noqa: S108 - its owner is checked before use
@@ -252,7 +252,10 @@ class _Reader:
     def read(self, node: yaml.Node, path: KeyPath) -> object:
         self.lines.setdefault(path, node.start_mark.line + 1)
         if id(node) in self._seen:
-            raise self._error(node, path, "aliases are not supported", "write the value again")
+            # The node is the anchor's; the line is where the alias is written.
+            raise Document(self._file, None, self.lines).build_error(
+                path, "aliases are not supported", "write the value again"
+            )
         self._seen.add(id(node))
         if node.tag not in _PLAIN_TAGS:
             raise self._error(node, path, f"the tag {node.tag} is not supported", "remove it")

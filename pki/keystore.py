@@ -51,19 +51,24 @@ def read_private(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise KeystoreError(f"{path} cannot be opened: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        mode = stat.S_IMODE(status.st_mode)
-        if not stat.S_ISREG(status.st_mode):
-            raise KeystoreError(f"{path} is not a regular file")
-        if status.st_uid != os.geteuid():
-            raise KeystoreError(f"{path} belongs to uid {status.st_uid}, not to {os.geteuid()}")
-        if mode != 0o600:
-            raise KeystoreError(f"{path} has mode {mode:04o}; set it to 0600 (chmod 600 {path})")
-        content = stream.read(_MAX_FILE_BYTES + 1)
+    try:
+        _check_private(path, os.fstat(descriptor))
+        content = os.read(descriptor, _MAX_FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > _MAX_FILE_BYTES:
         raise KeystoreError(f"{path} is larger than 1 MiB")
     return content
+
+
+def _check_private(path: Path, status: os.stat_result) -> None:
+    mode = stat.S_IMODE(status.st_mode)
+    if not stat.S_ISREG(status.st_mode):
+        raise KeystoreError(f"{path} is not a regular file")
+    if status.st_uid != os.geteuid():
+        raise KeystoreError(f"{path} belongs to uid {status.st_uid}, not to {os.geteuid()}")
+    if mode != 0o600:
+        raise KeystoreError(f"{path} has mode {mode:04o}; set it to 0600 (chmod 600 {path})")
 
 
 def write_private(path: Path, content: bytes) -> None:
