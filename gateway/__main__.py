@@ -6,6 +6,7 @@ is said in one line; privileges are dropped before the first byte of a peer is r
 
 import argparse
 import asyncio
+import encodings.idna  # noqa: F401 - else loaded after privileges, and perhaps the files, are gone
 import os
 import random
 import signal
@@ -66,15 +67,7 @@ def _run(config: GatewayConfig, https_fd: int | None, http_fd: int | None) -> No
     try:
         log = AccessLog.open(config.access_log)
         drop_privileges(config.uid)
-        ground = Ground(
-            https,
-            http,
-            control,
-            log,
-            time.time,
-            lambda: random.uniform(-1, 1),
-            _say,  # noqa: S311
-        )
+        ground = Ground(https, http, control, log, time.time, _draw_jitter, _say)
         uvloop.run(_serve(config, ground))
     finally:
         remove_socket(config.socket_path)
@@ -93,6 +86,10 @@ async def _serve(config: GatewayConfig, ground: Ground) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await serve(config, ground, stop)
+
+
+def _draw_jitter() -> float:
+    return random.uniform(-1, 1)  # noqa: S311 - spreads renewals, guards nothing
 
 
 def _report_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol, TypeVar
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from pydantic import BaseModel, ValidationError
 
 from gateway.probe import probe
@@ -62,9 +63,7 @@ class Control:
 
     async def start(self, sock: socket.socket) -> None:
         """Answer on `sock` from now on."""
-        app = web.Application(
-            middlewares=[web.middleware(self._guard)], client_max_size=_LARGEST_BODY
-        )
+        app = web.Application(middlewares=[self._build_guard()], client_max_size=_LARGEST_BODY)
         app.add_routes(
             [
                 web.put("/table", self._put_table),
@@ -83,13 +82,17 @@ class Control:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def _guard(self, request: web.Request, handler: Respond) -> web.StreamResponse:
-        if get_peer_uid(request) not in self._uids:
-            return web.Response(status=403, text="this uid may not control the gateway")
-        try:
-            return await handler(request)
-        except ValidationError as error:
-            return web.Response(status=400, text=describe(error))
+    def _build_guard(self) -> Middleware:
+        @web.middleware
+        async def guard(request: web.Request, handler: Respond) -> web.StreamResponse:
+            if get_peer_uid(request) not in self._uids:
+                return web.Response(status=403, text="this uid may not control the gateway")
+            try:
+                return await handler(request)
+            except ValidationError as error:
+                return web.Response(status=400, text=describe(error))
+
+        return guard
 
     async def _put_table(self, request: web.Request) -> web.Response:
         document = await _read(request, TableDocument)

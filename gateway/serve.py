@@ -156,7 +156,7 @@ async def _drain(site: Site, listeners: list[Listener], patience_s: float) -> No
     for waiting in list(site.waiting):
         waiting.drain()
     deadline = site.now() + patience_s
-    while site.now() < deadline and any(waiting.is_busy for waiting in site.waiting):
+    while site.now() < deadline and any(entry.is_busy for entry in site.waiting):  # noqa: ASYNC110 - a stop is rare, an event for it would be kept by every connection
         await asyncio.sleep(_DRAIN_STEP_S)
     site.cut()
     for waiting in list(site.waiting):

@@ -38,7 +38,7 @@ class Tasks:
     ) -> None:
         for task in list(self._live):
             task.cancel()
-        await self._group.__aexit__(kind, error, trace)
+        await self._group.__aexit__(None, None, None)  # an error of the body stays as it is
 
 
 async def _guard(work: Coroutine[None, None, None]) -> None:
