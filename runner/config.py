@@ -78,7 +78,7 @@ class EngineConfig(Section):
 class VolumesConfig(Section):
     """How app files are kept; `size` (bytes) is what an app gets that does not say."""
 
-    encryption: Literal["auto", "fscrypt", "luks", "gocryptfs", "tmpfs", "none"] = "auto"
+    encryption: Literal["auto", "fscrypt", "gocryptfs", "tmpfs", "none"] = "auto"
     size: Annotated[Size, Field(ge=64 * MiB)] = 4 * GiB
 
 

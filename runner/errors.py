@@ -38,3 +38,7 @@ class UnreachableError(RunnerError):
     """Nothing answers on the runner's socket: `lockgate up` is not running."""
 
     status = 503
+
+
+class StartError(RunnerError):
+    """Lockgate cannot start here as it is configured; the text ends with what to do."""
