@@ -108,8 +108,11 @@ def read_name(name: bytes) -> tuple[bytes, bool]:
 
 
 def is_hop_by_hop(name: bytes) -> bool:
-    """Whether the folded name is for the next hop only (RFC 9110 section 7.6.1)."""
-    return name in HOP_BY_HOP or name.startswith(b"proxy")
+    """Whether the folded name is for the next hop only (RFC 9110 section 7.6.1).
+
+    `proxy-status` is for whoever reads the answer (RFC 9209).
+    """
+    return name in HOP_BY_HOP or (name.startswith(b"proxy") and name != b"proxy-status")
 
 
 def is_own(name: bytes) -> bool:
