@@ -26,6 +26,7 @@ from runner.volumes.mounts import (
     remove_mountpoint,
     run_checked,
     unmount,
+    unmount_fuse,
 )
 from runner.volumes.places import delete_places, refuse_foreign
 from runner.volumes.probe import leave_marker, require_no_marker
@@ -105,7 +106,7 @@ class GocryptfsDriver:
             return
         if row.kind != KIND or not self._is_ours(row.source):
             raise VolumeError(f"{mountpoint}: what is mounted there is not one of our volumes")
-        await unmount(mountpoint, _unmount_argv())
+        await _unmount(mountpoint)
 
     async def destroy(self, volume_id: str, mountpoint: Path) -> None:
         """See the port."""
@@ -132,7 +133,7 @@ class GocryptfsDriver:
             if volume.volume_id.startswith(PROBE_PREFIX):
                 await self.destroy(volume.volume_id, volume.mountpoint)
             elif not await self._is_alive(volume.mountpoint):
-                await unmount(volume.mountpoint, _unmount_argv())
+                await _unmount(volume.mountpoint)
         return ()
 
     def _path(self, volume_id: str) -> Path:
@@ -159,7 +160,7 @@ class GocryptfsDriver:
 
     async def _mount(self, volume_id: str, key: bytes, mountpoint: Path) -> None:
         if await in_thread(find_mount, mountpoint) is not None:
-            await unmount(mountpoint, _unmount_argv())
+            await _unmount(mountpoint)
         await in_thread(make_mountpoint, mountpoint)
         argv = ["gocryptfs", "-q", "-nosuid", "-nodev"]
         if os.geteuid() == 0:
@@ -224,8 +225,8 @@ def _passphrase(key: bytes) -> bytes:
     return key.hex().encode() + b"\n"
 
 
-def _unmount_argv() -> tuple[str, ...]:
-    return ("umount",) if os.geteuid() == 0 else ("fusermount3", "-u")
+async def _unmount(mountpoint: Path) -> None:
+    await (unmount if os.geteuid() == 0 else unmount_fuse)(mountpoint)
 
 
 def _delete_tree(path: Path) -> None:

@@ -6,10 +6,12 @@ a program's exit code; a bare mount point takes no file (0000, immutable where t
 
 import asyncio
 import contextlib
+import ctypes
 import fcntl
 import os
 import re
 import struct
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ UNMOUNT_PATIENCE_S = 10.0
 POLL_S = 0.05
 HOLDERS_SHOWN = 4
 _GETFLAGS, _SETFLAGS, _IMMUTABLE = 0x80086601, 0x40086602, 0x10
+_UMOUNT_NOFOLLOW = 8
+_libc = ctypes.CDLL(None, use_errno=True)
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 P = ParamSpec("P")
@@ -100,15 +104,35 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
         ) from None
 
 
-async def unmount(mountpoint: Path, argv: Sequence[str] = ("umount",)) -> None:
-    """Unmount everything at this path; raises `VolumeError` that names who holds it."""
+async def unmount(mountpoint: Path) -> None:
+    """`unmount_now` in a thread."""
+    await in_thread(unmount_now, mountpoint)
+
+
+def unmount_now(mountpoint: Path) -> None:
+    """Unmount everything at this path, with patience; blocks.
+
+    Raises `VolumeError` that names who holds it.
+    """
+    give_up = time.monotonic() + UNMOUNT_PATIENCE_S
+    while (row := find_mount(mountpoint)) is not None:
+        if _libc.umount2(os.fsencode(row.mountpoint), _UMOUNT_NOFOLLOW) == 0:
+            continue
+        reason = os.strerror(ctypes.get_errno()).lower()
+        if time.monotonic() > give_up:
+            raise VolumeError(
+                f"{mountpoint}: cannot unmount: {reason}{describe_holders(row.device)}"
+            )
+        time.sleep(POLL_S)
+
+
+async def unmount_fuse(mountpoint: Path) -> None:
+    """Unmount as an ordinary user may: through fusermount3."""
     give_up = asyncio.get_running_loop().time() + UNMOUNT_PATIENCE_S
     while (row := await in_thread(find_mount, mountpoint)) is not None:
         try:
-            await run_checked([*argv, str(mountpoint)])
+            await run_checked(["fusermount3", "-u", str(mountpoint)])
         except VolumeError as error:
-            if await in_thread(find_mount, mountpoint) is None:
-                return
             if asyncio.get_running_loop().time() > give_up:
                 holders = await in_thread(describe_holders, row.device)
                 raise VolumeError(f"{mountpoint}: cannot unmount: {error}{holders}") from None
