@@ -195,6 +195,8 @@ class AgentUnderTest:
         )
         if is_up:
             wait_until(lambda: " up\n" in self.log() or self.process.poll() is not None)
+            if self.process.poll() is not None:
+                raise AssertionError(self.output() + self.log())
             wait_until(self.is_listening)
         return self
 
