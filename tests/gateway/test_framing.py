@@ -548,6 +548,12 @@ def test_upgrade_that_was_asked_for_is_accepted() -> None:
     assert (head.is_upgrade, head.body, head.keep_alive) == (True, Body.none, False)
 
 
+def test_upgrade_that_was_not_asked_for_is_a_502() -> None:
+    """However well-formed, a 101 to a plain request opens no tunnel."""
+    with pytest.raises(Refusal, match="502 upstream_upgrade"):
+        answer(101, *SWITCH)
+
+
 @pytest.mark.parametrize(
     ("fields", "version", "reason"),
     [
