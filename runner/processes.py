@@ -96,6 +96,7 @@ class Supervised:
         """SIGTERM, then SIGKILL after `grace_s` seconds."""
         if self.running is not None and self.running.is_running:
             await self.running.terminate(grace_s)
+            self._remove_socket()
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -114,11 +115,15 @@ class Supervised:
         if self.log.stat().st_size > LOG_LIMIT_BYTES:
             os.truncate(self.log, 0)
 
+    def _remove_socket(self) -> None:
+        """What a process that gave up root could not remove itself."""
+        (self.config.run_dir / f"{self.name}.sock").unlink(missing_ok=True)
+
     async def _await_end(self) -> str:
         if self.running is None:
             return "it did not start"
         code = await self.running.wait()
-        return "it was not ours" if isinstance(self.running, Adopted) else describe_code(code)
+        return "left by a former run" if isinstance(self.running, Adopted) else describe_code(code)
 
     async def _await_answer(self, child: Child) -> None:
         deadline_s = time.monotonic() + self.patience_s
