@@ -12,7 +12,7 @@ from runner.steps import Plan, Step, Verb
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """A deploy that is asked for: the spec's hash, the commit its ref names now, words for people."""
+    """A deploy that is asked for: the spec's hash, the commit of its ref, words for people."""
 
     name: str
     spec_hash: str
@@ -62,6 +62,8 @@ def plan_recover(standing: Standing) -> Plan:
     if not standing.is_volume_open:
         steps.append(Step(Verb.open_volume, name))
     if number not in standing.running:
+        if any(container.generation == number for container in standing.exited):
+            steps.append(Step(Verb.stop, name, number, "what is left of it"))
         steps += [Step(Verb.identify, name, number), Step(Verb.start, name, number)]
     steps += [Step(Verb.probe, name, number), Step(Verb.publish, name, number)]
     return Plan(tuple(steps))
