@@ -174,7 +174,8 @@ class GocryptfsDriver:
         if await in_thread(find_mount, mountpoint) is None:
             return False
         with contextlib.suppress(VolumeError):
-            await in_thread(mountpoint.stat)
+            # Unlike stat, this is never answered from the kernel's cache.
+            await in_thread(os.statvfs, mountpoint)
             return True
         return False
 

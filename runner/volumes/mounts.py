@@ -14,6 +14,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -92,11 +93,12 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
     What the system refuses is a `VolumeError` that names the file.
     """
-    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    called = partial(work, *args, **kwargs)
+    future = asyncio.get_running_loop().run_in_executor(None, called)
     try:
-        return await asyncio.shield(task)
+        return await asyncio.shield(future)
     except asyncio.CancelledError:
-        await asyncio.wait([task])
+        await asyncio.wait([future])
         raise
     except OSError as error:
         raise VolumeError(

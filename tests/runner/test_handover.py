@@ -3,8 +3,9 @@
 import json
 import os
 import subprocess
+import tempfile
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,16 +21,24 @@ IDENTITY = {"tls.key": b"KEY", "tls.crt": b"CRT", "agent.json": b"{}"}
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
 
+@pytest.fixture
+def run_dir() -> Iterator[Path]:
+    """A directory that other uids may pass through, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="lockgate-test-") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
 @pytest.fixture(
     params=[pytest.param("mount", marks=[pytest.mark.root, needs_root]), "shared"],
 )
 async def handover(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Handover]:
     """A hand-over on a mount of its own, and one in a tmpfs of the host."""
     if request.param == "shared":
         await _refuse_mounts(monkeypatch)
-    opened = await open_handover(tmp_path)
+    opened = await open_handover(run_dir)
     yield opened
     opened.close()
 
@@ -82,10 +91,6 @@ async def test_other_uids_read_nothing(handover: Handover) -> None:
         (key, 65534): False,
         (env, 65534): False,
     }
-    os.chmod(handover.root.parent, 0o711)
-    for parent in handover.root.parents:
-        if parent.stat().st_mode & 0o001 == 0:
-            os.chmod(parent, parent.stat().st_mode | 0o011)
     for (path, uid), may in expected.items():
         done = subprocess.run(["cat", path], user=uid, group=uid, extra_groups=[], check=False)
         assert (done.returncode == 0) is may, (path, uid)
@@ -114,10 +119,10 @@ async def test_removal_takes_one_generation_then_the_app(handover: Handover) -> 
         handover.read_identity("hello", 2, "tls.key")
 
 
-async def test_second_opening_adopts_what_is_there(handover: Handover, tmp_path: Path) -> None:
+async def test_second_opening_adopts_what_is_there(handover: Handover, run_dir: Path) -> None:
     """A runner that was killed finds what it handed over."""
     handover.write_identity("hello", 1, IDENTITY, _owner(AGENT))
-    again = await open_handover(tmp_path)
+    again = await open_handover(run_dir)
     assert again.root == handover.root
     assert again.is_mount == handover.is_mount
     assert again.read_identity("hello", 1, "tls.key") == b"KEY"
