@@ -72,9 +72,13 @@ class Dialer:
     def open(self, upstream: Upstream, opened: Opened, failed: Failed) -> asyncio.Task[None]:
         """Fill the place that `take` reserved; exactly one of the two is called, later.
 
-        A task that is cancelled calls neither and gives the place back.
+        A task that is cancelled, even before its first step, calls neither and gives the
+        place back.
         """
-        return self._tasks.start(self._attempt(upstream, opened, failed))
+        seat = _Seat(self.pool, upstream.name)
+        attempt = self._tasks.start(self._attempt, upstream, opened, failed, seat)
+        attempt.add_done_callback(seat.abandon)
+        return attempt
 
     def retire(self, upstream: str) -> None:
         """Close the idle connections to an upstream, and the others when they are given back."""
@@ -118,22 +122,19 @@ class Dialer:
             raise DialError("upstream_identity", str(connection.fault)) from connection.fault
         return connection
 
-    async def _attempt(self, upstream: Upstream, opened: Opened, failed: Failed) -> None:
+    async def _attempt(
+        self, upstream: Upstream, opened: Opened, failed: Failed, seat: "_Seat"
+    ) -> None:
         place = Place(upstream.name, upstream.address, upstream.server_name, upstream.spiffe_id)
         try:
             connection = await self.dial(place, self._take_back)
+            if connection.is_closed:
+                raise DialError("upstream_closed", "closed right after the handshake")
         except DialError as error:
-            self.pool.abandon(upstream.name)
+            seat.abandon()
             failed(error.reason)
             return
-        except BaseException:
-            self.pool.abandon(upstream.name)
-            raise
-        if connection.is_closed:
-            self.pool.abandon(upstream.name)
-            failed("upstream_closed")
-            return
-        self.pool.adopt(upstream.name, connection)
+        seat.adopt(connection)
         opened(connection)
 
     def _take_back(self, connection: AppConnection, is_reusable: bool) -> None:
@@ -142,6 +143,26 @@ class Dialer:
             return
         for spare in self.pool.release(connection, True, self._loop.time()):
             spare.close()
+
+
+class _Seat:
+    """A place in the pool that was reserved for an attempt; it is used or given back once."""
+
+    __slots__ = ("_is_settled", "_pool", "_upstream")
+
+    def __init__(self, pool: Pool[AppConnection], upstream: str) -> None:
+        self._pool = pool
+        self._upstream = upstream
+        self._is_settled = False
+
+    def adopt(self, connection: AppConnection) -> None:
+        self._is_settled = True
+        self._pool.adopt(self._upstream, connection)
+
+    def abandon(self, _: object = None) -> None:
+        if not self._is_settled:
+            self._is_settled = True
+            self._pool.abandon(self._upstream)
 
 
 def translate(error: Exception) -> DialError:

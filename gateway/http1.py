@@ -2,7 +2,7 @@
 
 Theory of operation: bytes go through `_pending`; they are a head while no exchange runs, a body
 while one is open, and wait otherwise, with reading paused. A deadline is an attribute that a
-sweep compares once a second; no timer is made.
+sweep compares once a second; a timer is made only for the moment before a close.
 
 Invariants: answers leave in the order of the requests; at most one read's worth of bytes waits;
 after a framing error nothing more is understood; what a visitor still sends after an early
@@ -25,6 +25,7 @@ from gateway.tls import get_sni
 from gateway.tunnel import End
 
 _LINGER_S = 2.0
+_LINGER_AFTER_HEAD_S = 0.2
 _LINGER_BYTES = 4 * 1024 * 1024
 _JOIN_BYTES = 64 * 1024
 
@@ -156,7 +157,7 @@ class Visitor(asyncio.Protocol):
         """The exchange is done: go on with the next request, or end."""
         self.exchange = None
         if self._body is not None:
-            self._linger()
+            self._linger(_LINGER_S)
         elif keep_alive:
             self.deadline = self._site.now() + self._site.limits.keep_alive
             self._hold(_HELD_BY_APP, False)
@@ -285,7 +286,7 @@ class Visitor(asyncio.Protocol):
                 bytes_out=len(page),
             )
         )
-        self._linger()
+        self._linger(_LINGER_AFTER_HEAD_S)
 
     def _hold(self, reason: int, is_held: bool) -> None:
         holds = self._holds | reason if is_held else self._holds & ~reason
@@ -296,12 +297,12 @@ class Visitor(asyncio.Protocol):
                 self._transport.resume_reading()
         self._holds = holds
 
-    def _linger(self) -> None:
+    def _linger(self, seconds: float) -> None:
         """Read and drop for a moment before closing (RFC 9112 section 9.6)."""
         self._body = None
         self._pending = b""
         self._linger_bytes = _LINGER_BYTES
-        self.deadline = self._site.now() + _LINGER_S
+        self._site.later(seconds, self._close)
         self._hold(_HELD_BY_APP, False)
 
     def _drop(self, data: bytes) -> None:

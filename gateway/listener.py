@@ -83,7 +83,7 @@ class Listener:
         self._per_ip[peer_ip] += 1
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._tasks.start(self._shake_hands(sock, peer_ip))
+        self._tasks.start(self._shake_hands, sock, peer_ip)
 
     async def _shake_hands(self, sock: socket.socket, peer_ip: str) -> None:
         leave = self._build_leave(peer_ip)

@@ -90,8 +90,8 @@ async def _serve(
     for listener in listeners:
         listener.start()
     keeper = CertificateKeeper(leaf, visitors, store, ground.wall, ground.say)
-    tasks.start(keeper.keep(_LOOK_S))
-    tasks.start(_sweep(site))
+    tasks.start(keeper.keep, _LOOK_S)
+    tasks.start(_sweep, site)
     ground.say("ready")
     await stop.wait()
     await _drain(site, listeners, config.limits.drain)

@@ -66,7 +66,8 @@ class Site:
         self.hsts = HSTS if config.hsts else None
         self.dialer = dialer
         self.log = log
-        self.now = asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
+        self.now, self.later = loop.time, loop.call_later
         self.wall = wall
         self.table: RouteTable = EMPTY_TABLE
         self.table_version = 0

@@ -4,9 +4,11 @@ Invariants: none outlives its owner; a fault in one is reported and touches no o
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Self
+from typing import ParamSpec, Self
+
+P = ParamSpec("P")
 
 
 class Tasks:
@@ -19,9 +21,11 @@ class Tasks:
     def __repr__(self) -> str:
         return f"<Tasks {len(self._live)} live>"
 
-    def start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        """Run `work` beside the others."""
-        task = self._group.create_task(_guard(work))
+    def start(
+        self, work: Callable[P, Coroutine[None, None, None]], *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Task[None]:
+        """Run `work` with these arguments beside the others; it may be cancelled unstarted."""
+        task = self._group.create_task(_guard(lambda: work(*args, **kwargs)))
         self._live.add(task)
         task.add_done_callback(self._live.discard)
         return task
@@ -41,9 +45,9 @@ class Tasks:
         await self._group.__aexit__(None, None, None)  # an error of the body stays as it is
 
 
-async def _guard(work: Coroutine[None, None, None]) -> None:
+async def _guard(work: Callable[[], Coroutine[None, None, None]]) -> None:
     try:
-        await work
+        await work()
     except Exception as error:
         asyncio.get_running_loop().call_exception_handler(
             {"message": "a task of the gateway failed", "exception": error}
