@@ -7,7 +7,7 @@ the installation running; a test that kills or fills something opens its own.
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,19 @@ def open_site(stack: ExitStack, engine: str, **overrides: Any) -> Site:
     """Start an installation; the stack ends it and checks that nothing is left of it."""
     root = Path(tempfile.mkdtemp(prefix="lg-", dir="/tmp"))
     lockgate = stack.enter_context(open_installation(engine, overrides, root))
+    return start_site(stack, lockgate)
+
+
+@contextmanager
+def open_site_at(root: Path, engine: str) -> Iterator[Site]:
+    """The same in an existing directory."""
+    with ExitStack() as stack:
+        lockgate = stack.enter_context(open_installation(engine, root=root, is_kept=True))
+        yield start_site(stack, lockgate)
+
+
+def start_site(stack: ExitStack, lockgate: Installation) -> Site:
+    """Start it, and see to it that its end is checked."""
     stack.callback(stop_and_check, lockgate)
     lockgate.start()
     return Site(lockgate, Visitor(lockgate.https_port, lockgate.read_root_pem()))

@@ -224,9 +224,12 @@ def build_env(config_path: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def open_installation(
-    engine: str, overrides: Mapping[str, Any] | None = None, root: Path | None = None
+    engine: str,
+    overrides: Mapping[str, Any] | None = None,
+    root: Path | None = None,
+    is_kept: bool = False,
 ) -> Iterator[Installation]:
-    """A root with free ports; not started yet; ended and deleted on the way out."""
+    """A root with free ports; not started yet; ended and (unless kept) deleted on the way out."""
     # short: a Unix socket's path has 107 bytes at most
     place = root or Path(tempfile.mkdtemp(prefix="lg-"))
     place.chmod(0o755)
@@ -239,4 +242,5 @@ def open_installation(
         yield installation
     finally:
         installation.stop()
-        shutil.rmtree(place, ignore_errors=True)
+        if not is_kept:
+            shutil.rmtree(place, ignore_errors=True)

@@ -38,7 +38,7 @@ def find_mounts(root: Path) -> list[str]:
     """Mount points below `root`, in this process's mount namespace."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     points = [line.split()[4] for line in lines]
-    return [f"mount {point}" for point in points if Path(point).is_relative_to(root)]
+    return [f"mount {point}" for point in points if point.startswith(f"{root}/")]
 
 
 def find_loops(root: Path) -> list[str]:
