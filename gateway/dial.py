@@ -20,8 +20,6 @@ from gateway.upstream import Upstream
 Opened = Callable[[AppConnection], None]
 Failed = Callable[[str], None]
 
-_HOSTNAME_MISMATCH = 62  # X509_V_ERR_HOSTNAME_MISMATCH
-
 
 class DialError(Exception):
     """A connection could not be had; `reason` is a word of `REFUSALS`, the text says more."""
@@ -109,6 +107,9 @@ class Dialer:
 
         try:
             sock = await connect(place.address, self._limits.connect)
+        except (OSError, TimeoutError) as error:
+            raise translate_connect(error) from error
+        try:
             _, connection = await self._loop.create_connection(
                 build,
                 sock=sock,
@@ -117,7 +118,7 @@ class Dialer:
                 ssl_handshake_timeout=self._limits.upstream_handshake,
             )
         except (OSError, ssl.SSLError, TimeoutError) as error:
-            raise translate(error) from error
+            raise translate_handshake(error) from error
         if connection.fault is not None:
             raise DialError("upstream_identity", str(connection.fault)) from connection.fault
         return connection
@@ -165,14 +166,25 @@ class _Seat:
             self._pool.abandon(self._upstream)
 
 
-def translate(error: Exception) -> DialError:
-    """What an operator is told of a failed attempt to connect."""
+def translate_connect(error: Exception) -> DialError:
+    """What an operator is told of an address that cannot be reached."""
+    if isinstance(error, TimeoutError):
+        return DialError("upstream_unreachable", "connecting timed out")
+    if isinstance(error, ConnectionRefusedError | FileNotFoundError):
+        return DialError("upstream_unreachable", "connection refused")
+    return DialError("upstream_unreachable", str(error) or type(error).__name__)
+
+
+def translate_handshake(error: Exception) -> DialError:
+    """What an operator is told of a handshake that failed.
+
+    A TLS 1.3 server that refuses our certificate is heard only later, as an answer that never
+    begins (RFC 8446 section 4.4.2.4).
+    """
     if isinstance(error, ssl.SSLCertVerificationError):
         return DialError("upstream_identity", f"certificate refused: {error.verify_message}")
     if isinstance(error, ssl.SSLError):
         return DialError("upstream_tls", f"TLS failed: {error.reason or error}")
-    if isinstance(error, TimeoutError):
-        return DialError("upstream_unreachable", "timed out")
-    if isinstance(error, ConnectionRefusedError | FileNotFoundError):
-        return DialError("upstream_unreachable", "connection refused")
-    return DialError("upstream_unreachable", error.__class__.__name__ + f": {error}")
+    if isinstance(error, TimeoutError | ConnectionAbortedError):
+        return DialError("upstream_tls", "the TLS handshake timed out")
+    return DialError("upstream_tls", "the connection ended during the TLS handshake")

@@ -51,8 +51,6 @@ class Exchange:
     __slots__ = (
         "_attempt",
         "_body_limit_bytes",
-        "_bytes_in",
-        "_bytes_out",
         "_connection",
         "_has_sent_all",
         "_held",
@@ -67,6 +65,8 @@ class Exchange:
         "_status",
         "_upstream",
         "asker",
+        "bytes_in",
+        "bytes_out",
         "head",
         "request_id",
         "route",
@@ -94,7 +94,7 @@ class Exchange:
         self._body_limit_bytes = site.limits.body_bytes
         self._status = 0
         self._reason = ""
-        self._bytes_in = self._bytes_out = 0
+        self.bytes_in = self.bytes_out = 0
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request_id} {self._phase.value} {self._connection!r}>"
@@ -118,10 +118,10 @@ class Exchange:
 
     def send_body(self, body: bytes) -> None:
         """More of the request's body, decoded."""
-        self._bytes_in += len(body)
+        self.bytes_in += len(body)
         if self._phase is Phase.over:
             return
-        if self._bytes_in > self._body_limit_bytes:
+        if self.bytes_in > self._body_limit_bytes:
             self.refuse(Refusal.of("body_too_large"))
             return
         if self.head.body is Body.chunked:
@@ -177,7 +177,7 @@ class Exchange:
         keep_alive = not refusal.close and self._can_keep_alive()
         head, page = self._build_refusal(refusal)
         body = b"" if self.head.method == b"HEAD" else page
-        self._bytes_out = len(body)
+        self.bytes_out = len(body)
         self.asker.write([self._build_head(head, keep_alive), body])
         self._end(refusal.reason, refusal.status)
         self.asker.exchange_over(keep_alive)
@@ -203,7 +203,7 @@ class Exchange:
 
     def response_body(self, body: bytes) -> None:
         """Some of the answer's body."""
-        self._bytes_out += len(body)
+        self.bytes_out += len(body)
         if self._is_chunked:
             self._out += (b"%x\r\n" % len(body), body, b"\r\n")
         else:
@@ -233,14 +233,14 @@ class Exchange:
             return
         self._connection = None
         self._status = head.status
-        self.asker.write([self._build_head(head, True), leading])
+        self.asker.write([self._build_head(head, True)])
         line = self._build_line("open", "")
         self.site.log.add(line)
         tunnel = Tunnel(self.site, upstream, line, self.site.limits.tunnel_idle, self.asker.gone)
         self._phase = Phase.over
         self.site.hand_over(upstream, self, tunnel)
         connection.hand_over(tunnel.app)
-        tunnel.start(self.asker.hand_over(tunnel.visitor))
+        tunnel.start(self.asker.hand_over(tunnel.visitor), leading)
 
     def response_failed(self, reason: str, is_untouched: bool) -> None:
         """The app let us down: try again where that is safe, say so, or cut."""
@@ -291,7 +291,7 @@ class Exchange:
             head,
             build_request_head(head, asker.peer_ip, "https", self.site.https_port, self.request_id),
         )
-        if head.expect_continue and asker.is_body_open and not self._bytes_in:
+        if head.expect_continue and asker.is_body_open and not self.bytes_in:
             asker.write([_CONTINUE])
         if self._held:
             held, self._held = self._held, []
@@ -372,8 +372,8 @@ class Exchange:
             reason=reason,
             request_id=self.request_id,
             peer_ip=self.asker.peer_ip,
-            bytes_in=self._bytes_in,
-            bytes_out=self._bytes_out,
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
             app="" if route is None else route.app,
             host=head.host,
             method=head.method.decode("ascii"),

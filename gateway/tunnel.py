@@ -131,12 +131,17 @@ class Tunnel:
     def __repr__(self) -> str:
         return f"<Tunnel {self._line.request_id} {'over' if self._is_over else 'open'}>"
 
-    def start(self, early: bytes) -> None:
-        """Let it flow once both ends have a transport; `early` came before the switch."""
+    def start(self, early: bytes, leading: bytes) -> None:
+        """Let it flow once both ends have a transport.
+
+        `early` came from the visitor before the switch, `leading` from the app with it.
+        """
         self._registry.open_tunnel(self)
         self.visitor.transport.resume_reading()
         if early:
             self.visitor.data_received(early)
+        if leading:
+            self.app.data_received(leading)
 
     def touch(self) -> None:
         """Something passed."""
