@@ -38,7 +38,7 @@ class RunnerApi:
 
     def __init__(self, deployer: Deployer, operations: Operations) -> None:
         self._deployer = deployer
-        self._operations = operations
+        self.operations = operations
         self.stopped = asyncio.Event()
         """Set once `POST /stop` has done its work: the process may end."""
 
@@ -83,7 +83,7 @@ class RunnerApi:
 
     async def _deploy(self, request: web.Request) -> web.StreamResponse:
         spec = await _read_spec(request)
-        operation = self._operations.start(
+        operation = self.operations.start(
             spec.name,
             "deploy",
             _describe_peer(request),
@@ -93,7 +93,7 @@ class RunnerApi:
 
     async def _remove(self, request: web.Request) -> web.StreamResponse:
         app = await self._read_known_app(request)
-        operation = self._operations.start(
+        operation = self.operations.start(
             app,
             "removal",
             _describe_peer(request),
@@ -104,7 +104,7 @@ class RunnerApi:
 
     async def _restart(self, request: web.Request) -> web.StreamResponse:
         app = await self._read_known_app(request)
-        operation = self._operations.start(
+        operation = self.operations.start(
             app,
             "restart",
             _describe_peer(request),
@@ -141,13 +141,13 @@ class RunnerApi:
             raise RefusedError(f"{name}: not UTF-8 text; encode it (base64) first") from None
         if "\0" in value:
             raise RefusedError(f"{name}: an environment variable cannot hold a NUL byte")
-        self._operations.check_free(app)
+        self.operations.check_free(app)
         await self._deployer.set_secret(app, name, value)
         return web.json_response({"app": app, "name": name})
 
     async def _remove_secret(self, request: web.Request) -> web.Response:
         app, name = _read_app(request), _read_secret_name(request)
-        self._operations.check_free(app)
+        self.operations.check_free(app)
         await self._deployer.remove_secret(app, name)
         return web.json_response({"app": app, "name": name})
 
@@ -161,7 +161,7 @@ class RunnerApi:
 
     async def _stop_all(self) -> None:
         try:
-            await self._operations.close()
+            await self.operations.close()
             await self._deployer.stop()
         finally:
             self.stopped.set()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway import GatewayConfig
 from pki import (
@@ -52,6 +52,12 @@ def _check_absolute(path: Path) -> Path:
     return path
 
 
+def _check_bundle(written: object) -> object:
+    if isinstance(written, str) and written != "auto":
+        return _check_absolute(Path(written))
+    return written
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_check_absolute)]
 
 
@@ -88,7 +94,7 @@ class BuildConfig(Section):
     `ca_bundle`: PEM file for registries behind a proxy; auto: the host's, if it has one.
     """
 
-    ca_bundle: Literal["auto"] | AbsolutePath | None = "auto"
+    ca_bundle: Annotated[Literal["auto"] | Path | None, BeforeValidator(_check_bundle)] = "auto"
     index_url: str | None = None
     timeout: Annotated[Duration, Field(ge=10, le=86400)] = 900.0
 

@@ -32,6 +32,7 @@ class Operation:
     caller: str
     is_committed: bool
     events: asyncio.Queue[Json] = field(default_factory=asyncio.Queue)
+    is_over: bool = False
     task: asyncio.Task[None] | None = None
 
     def report(self, event: Event) -> None:
@@ -43,14 +44,15 @@ class Operation:
 
     def finish(self, result: Json) -> None:
         """The last event: how it ended."""
+        self.is_over = True
         self.events.put_nowait({"event": "result", **result})
 
     async def follow(self) -> AsyncIterator[Json]:
         """Every event up to the result."""
-        is_over = False
-        while not is_over:
+        is_last = False
+        while not is_last:
             event = await self.events.get()
-            is_over = event["event"] == "result"
+            is_last = event["event"] == "result"
             yield event
 
     def leave(self) -> None:
@@ -98,6 +100,7 @@ class Operations:
         operation = Operation(app, verb, caller, is_committed)
         self._running[app] = operation
         operation.task = self._group.create_task(self._run(operation, work))
+        operation.task.add_done_callback(lambda _: self._forget(operation))
         return operation
 
     async def close(self) -> None:
@@ -111,19 +114,25 @@ class Operations:
     async def _run(self, operation: Operation, work: Work) -> None:
         try:
             result = await work(operation.report)
-            operation.finish({"ok": True, **result.to_json()})
-            _log.info("operation done", app=operation.app, verb=operation.verb)
+            self._end(operation, {"ok": True, **result.to_json()}, "operation done")
         except RunnerError as error:
-            operation.finish(build_failure(error))
-            _log.info("operation failed", app=operation.app, verb=operation.verb, reason=str(error))
-        except asyncio.CancelledError:
-            operation.finish(build_failure(RunnerError(f"the {operation.verb} was cancelled")))
-            _log.info("operation cancelled", app=operation.app, verb=operation.verb)
+            self._end(operation, build_failure(error), "operation failed")
         except Exception as error:  # a defect of ours: the operation ends, the runner does not
-            operation.finish(build_failure(build_defect(error)))
             _log.exception("operation broke", app=operation.app, verb=operation.verb)
-        finally:
-            self._running.pop(operation.app, None)
+            self._end(operation, build_failure(build_defect(error)), "operation failed")
+
+    def _end(self, operation: Operation, result: Json, event: str) -> None:
+        """Free the app before anybody can know that it is free."""
+        self._running.pop(operation.app, None)
+        operation.finish(result)
+        reason = {"reason": result["error"]} if "error" in result else {}
+        _log.info(event, app=operation.app, verb=operation.verb, **reason)
+
+    def _forget(self, operation: Operation) -> None:
+        """The task has ended; a cancelled one has said nothing, and may not even have begun."""
+        if not operation.is_over:
+            cancelled = RunnerError(f"the {operation.verb} was cancelled")
+            self._end(operation, build_failure(cancelled), "operation cancelled")
 
 
 def build_failure(error: RunnerError) -> Json:
