@@ -1,8 +1,8 @@
 """Builds an app's environment on its volume, in a throw-away container, unless it is there.
 
 Invariants: an environment without its marker is never used and is built anew; the marker is the
-last thing written; a build sees the app's code read-only, its own directory, uv and a CA file,
-and nothing else; its cache lies in its directory and is gone when it is done.
+last thing written; a build cannot change the app's code and sees nothing but the code, its own
+directory, uv and a CA file; its cache lies in its directory and is gone when it is done.
 """
 
 import asyncio
@@ -117,7 +117,10 @@ async def build_environment(
     if (place / MARKER).is_file():
         return Environment(env_hash, is_kept=True)
     await asyncio.to_thread(_clear, place, uid)
-    mounts = build_build_mounts(code, place, find_ca_bundle(settings.ca_bundle))
+    if tree:
+        code = await asyncio.to_thread(_copy_code, code, place, uid)
+    ca_bundle = find_ca_bundle(settings.ca_bundle)
+    mounts = build_build_mounts(code, place, ca_bundle, is_code_writable=bool(tree))
     plan = plan_environment(files, tools, _locate(engine, mounts))
     build = BuildSpec(
         app=record.name,
@@ -216,10 +219,12 @@ def pick_resources(app_memory_bytes: int) -> Resources:
     )
 
 
-def build_build_mounts(code: Path, place: Path, ca_bundle: Path | None) -> tuple[Mount, ...]:
+def build_build_mounts(
+    code: Path, place: Path, ca_bundle: Path | None, *, is_code_writable: bool = False
+) -> tuple[Mount, ...]:
     """What a build sees."""
     mounts = (
-        Mount(code, CODE),
+        Mount(code, CODE, is_code_writable),
         Mount(place, VENV, is_writable=True),
         Mount(Path(uv.find_uv_bin()).resolve(), UV),
     )
@@ -263,6 +268,17 @@ def _clear(place: Path, uid: int | None) -> None:
         folder.mkdir(mode=0o755)
         if uid is not None:
             os.chown(folder, uid, uid)
+
+
+def _copy_code(code: Path, place: Path, uid: int | None) -> Path:
+    """A copy in the workshop: to build a folder of the code means to write into it."""
+    copy = place / WORKSHOP / "code"
+    shutil.copytree(code, copy, symlinks=True)
+    for folder, folders, files in os.walk(copy):
+        for path in (folder, *(os.path.join(folder, name) for name in (*folders, *files))):
+            if uid is not None:
+                os.lchown(path, uid, uid)
+    return copy
 
 
 def _finish(place: Path) -> None:

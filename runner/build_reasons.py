@@ -78,5 +78,5 @@ def _last_cause(lines: Sequence[str]) -> str:
 
 
 def _last_word(lines: Sequence[str]) -> str:
-    told = [line.strip() for line in lines if line.strip()]
+    told = [line.strip() for line in lines if line.strip() and not line.startswith("hint:")]
     return told[-1][:TEXT_LIMIT] if told else ""

@@ -53,7 +53,7 @@ def test_no_recipe(files, words):
 
 
 def test_requirements_plan():
-    """requirements.txt: make the environment with the image's Python, then install with bytecode."""
+    """requirements.txt: make the environment with the Python of the image, then fill it."""
     plan = plan_environment(SIX, TOOLS, PLACES)
     make, fill = plan.steps
     assert make[:2] == ("/lockgate/uv", "venv")
