@@ -69,7 +69,7 @@ async def test_counts_sockets_and_logs_twice(lab: GatewayLab) -> None:
     visit.abort()
     await lab.settle()
     await lab.settle(lambda: app.open == 0)
-    opened, closed = lab.read_log()
+    opened, closed = lab.read_log(2)
     assert (opened["event"], opened["status"], closed["event"]) == ("open", 101, "close")
     assert (closed["bytes_in"], closed["bytes_out"]) == (5, 12)
     assert opened["request_id"] == closed["request_id"]
@@ -191,7 +191,7 @@ async def test_idle_socket_ends(start_lab: OpenLab) -> None:
         await visit.ends()
         await lab.settle()
         await lab.settle(lambda: app.open == 0)
-        assert lab.read_log()[-1]["reason"] == "tunnel_timeout"
+        assert lab.read_log(2)[-1]["reason"] == "tunnel_timeout"
 
 
 async def test_outlives_its_table_until_it_is_cut(lab: GatewayLab) -> None:

@@ -189,11 +189,14 @@ class GatewayLab:
             assert time.monotonic() < deadline, "it did not come about"
             await asyncio.sleep(0.005)
 
-    def read_log(self) -> list[dict[str, Any]]:
-        """The lines that were written so far."""
+    def read_log(self, count: int = 1) -> list[dict[str, Any]]:
+        """The lines that were written so far, at least `count`."""
         self.site.log.flush()
-        time.sleep(0.05)
-        return [json.loads(line) for line in (self.folder / "access.log").read_text().splitlines()]
+        deadline = time.monotonic() + 5
+        while len(lines := (self.folder / "access.log").read_text().splitlines()) < count:
+            assert time.monotonic() < deadline, f"{len(lines)} lines were logged"
+            time.sleep(0.005)
+        return [json.loads(line) for line in lines]
 
 
 class Visit:
