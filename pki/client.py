@@ -101,9 +101,9 @@ def _to_text(pem: bytes) -> str:
 def _translate_reply(status: int, content: bytes) -> PkiError:
     try:
         reply = ErrorReply.model_validate_json(content)
+        error = PkiError(reply.message, reason=reply.reason)
     except ValidationError:
-        return PkiError(f"the PKI answered {status}", reason="protocol")
-    error = PkiError(reply.message, reason=reply.reason)
+        error = PkiError(f"the PKI answered {status}", reason="protocol")
     error.status = status
     return error
 

@@ -81,8 +81,10 @@ class Journal:
         return entries[::-1]
 
     def close(self) -> None:
-        """Let go of the file and its lock."""
-        os.close(self._descriptor)
+        """Let go of the file and its lock; a second call does nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def _lock(self) -> None:
         status = os.fstat(self._descriptor)
@@ -110,15 +112,17 @@ class Journal:
             raise JournalError(f"{self._path}: its last line is not a journal line") from None
 
     def _write(self, content: bytes) -> None:
-        size = os.fstat(self._descriptor).st_size
+        size = None
         try:
+            size = os.fstat(self._descriptor).st_size
             written = os.write(self._descriptor, content)
             if written != len(content):
                 raise OSError(f"{written} of {len(content)} bytes")
             os.fsync(self._descriptor)
         except OSError as error:
             with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, size)
+                if size is not None:
+                    os.ftruncate(self._descriptor, size)
             raise JournalError(f"{self._path} cannot be written: {error}") from error
 
 
