@@ -170,14 +170,14 @@ class FscryptDriver:
         if not row.options >= REQUIRED_OPTIONS:
             raise VolumeError(f"{mountpoint}: not mounted nosuid,nodev")
         where = mountpoint / DIRECTORY
+        if where.stat().st_dev != mountpoint.stat().st_dev:
+            raise VolumeError(f"{where}: something else is mounted over it")
         identifier = kernel.derive_identifier(key)
         found = kernel.read_policy(where)
         if found is None:
             raise VolumeError(f"{where}: not encrypted")
         if found != identifier:
             raise VolumeError(f"{where}: encrypted under another key")
-        if where.stat().st_dev != mountpoint.stat().st_dev:
-            raise VolumeError(f"{where}: something else is mounted over it")
         if kernel.read_key_status(where, identifier) is not kernel.KeyStatus.present:
             raise VolumeError(f"{where}: locked")
         return where

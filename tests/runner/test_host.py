@@ -178,8 +178,13 @@ async def test_only_named_descriptors_are_passed() -> None:
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="changing the uid needs root")
 async def test_uid_drops_groups() -> None:
-    """With a uid the program has that uid and gid and no other group."""
-    done = await host.run(["id"], deadline_s=10, uid=64999)
+    """With a uid the program has that uid and gid and none of our other groups."""
+    ours = os.getgroups()
+    os.setgroups([*ours, 64123])
+    try:
+        done = await host.run(["id"], deadline_s=10, uid=64999)
+    finally:
+        os.setgroups(ours)
     assert done.stdout.decode().split() == ["uid=64999", "gid=64999", "groups=64999"]
 
 

@@ -199,6 +199,19 @@ def test_another_apps_file_is_refused(vault: Vault, tmp_path: Path) -> None:
         vault.volume_key(OTHER)
 
 
+def test_another_apps_key_is_refused(vault: Vault, tmp_path: Path) -> None:
+    """A single wrapped key of one app does not open as another's."""
+    vault.create_app(OTHER)
+    first = json.loads((tmp_path / "vault" / f"{APP}.json").read_bytes())
+
+    def exchange(document: dict[str, Any]) -> None:
+        document["keys"]["volume"] = first["keys"]["volume"]
+
+    _edit(tmp_path / "vault", exchange, OTHER)
+    with pytest.raises(VaultError, match="the volume key does not open"):
+        vault.volume_key(OTHER)
+
+
 def test_another_master_key_is_named_as_the_cause(vault: Vault, tmp_path: Path) -> None:
     """A wrong vault key is told apart from damage."""
     with pytest.raises(VaultError, match="sealed under another key"):

@@ -156,7 +156,7 @@ async def test_proof_fails_on_each_sabotage(
     """Each way to fake or spoil the mount is told apart."""
     where = await driver.open(APP, KEY, SIZE, mountpoint)
     await host.run_checked(["mount", "-t", "tmpfs", "none", str(where)], deadline_s=10)
-    with pytest.raises(VolumeError):
+    with pytest.raises(VolumeError, match="something else is mounted over it"):
         await driver.prove(mountpoint, KEY)
     await host.run_checked(["umount", str(where)], deadline_s=10)
     await host.run_checked(["mount", "-o", "remount,dev", str(mountpoint)], deadline_s=10)
