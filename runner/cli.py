@@ -6,6 +6,7 @@ exit codes are 0 done, 1 failed, 2 bad usage or configuration, 130 interrupted.
 
 import sys
 from dataclasses import dataclass
+from importlib import metadata
 
 from cyclopts import App
 
@@ -124,7 +125,7 @@ GROUPS = {
 
 def build_cli() -> App:
     """The command tree; importing it imports no command."""
-    app = App(name="lockgate", help=ABOUT, help_format="plaintext", version_flags=["--version"])
+    app = App(name="lockgate", help=ABOUT, help_format="plaintext", version=read_version)
     groups = {name: App(name=name, help=text, sort_key=50) for name, text in GROUPS.items()}
     for group in groups.values():
         app.command(group)
@@ -135,6 +136,11 @@ def build_cli() -> App:
             row.target, name=word, help=row.help, help_epilogue=epilogue, sort_key=place
         )
     return app
+
+
+def read_version() -> str:
+    """The installed package's."""
+    return metadata.version("lockgate")
 
 
 def order_words(words: list[str]) -> list[str]:
