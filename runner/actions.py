@@ -55,7 +55,11 @@ class Actions:
         }
 
     async def _create(self, _: Step) -> str:
-        prepare.create_app(self._parts, self._work.app)
+        record = prepare.create_app(self._parts, self._work.app)
+        spec = self._work.need_spec().model_dump(mode="json")
+        self._parts.store.save(record.model_copy(update={"spec": spec}))
+        set_state(self._parts, self._work.app, AppState.building)
+        await publish(self._parts)
         return ""
 
     async def _open_volume(self, step: Step) -> str:

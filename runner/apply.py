@@ -42,9 +42,15 @@ async def apply(plan: Plan, performers: Performers, report: Report, clock: Clock
 
 
 async def apply_all(plan: Plan, performers: Performers, report: Report, clock: Clock) -> list[str]:
-    """Perform every step even if some fail; returns what was done. Raises `IncompleteError`."""
-    told, failures = [], []
+    """Perform every step even if some fail; returns what was done. Raises `IncompleteError`.
+
+    The last step is what makes the others findable again, so it waits until none has failed.
+    """
+    told: list[str] = []
+    failures: list[str] = []
     for step in plan.steps:
+        if failures and step is plan.steps[-1]:
+            break
         try:
             told.append(await _perform(step, performers, report, clock) or step.verb.value)
         except RunnerError as error:

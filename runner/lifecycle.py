@@ -25,7 +25,7 @@ from runner.parts import Parts
 from runner.plan import Desired, plan_deploy, plan_recover, plan_remove
 from runner.port import Report
 from runner.prepare import build_credentials
-from runner.publish import observe, set_state
+from runner.publish import observe, publish, set_state
 from runner.routing import find_host_owner
 from runner.source import resolve_commit
 from runner.spec import AppSpec, spec_hash
@@ -138,8 +138,9 @@ class Lifecycle:
         return plan, Work(spec.name, number, spec, commit, standing, _ignore)
 
     async def _apply(self, plan: Plan, work: Work) -> None:
-        if work.standing.published is None:
+        if work.standing.published is None and work.standing.record is not None:
             set_state(self._parts, work.app, AppState.building)
+            await publish(self._parts)
         performers = Actions(self._parts, work).build_performers()
         try:
             await apply(plan, performers, work.report, self._parts.clock)

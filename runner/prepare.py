@@ -67,7 +67,10 @@ async def fetch_code(parts: Parts, work: Work, layout: VolumeLayout) -> str:
     """The commit into the new generation: copied from the volume if it lies there already."""
     record = need_record(parts, work.app)
     number = work.number
-    parts.store.save(record.model_copy(update={"last_generation": number}))
+    update: dict[str, object] = {"last_generation": number}
+    if work.standing.published is None:
+        update["spec"] = work.need_spec().model_dump(mode="json")
+    parts.store.save(record.model_copy(update=update))
     await delete_code(layout, number)
     owners = parts.find_owners(record)
     generation = layout.generation(number)

@@ -23,7 +23,7 @@ from runner import launch, retire
 from runner.engines import ContainerState, EngineError, ObservedContainer
 from runner.errors import RunnerError
 from runner.events import AppState
-from runner.lifecycle import Lifecycle
+from runner.lifecycle import Lifecycle, load_spec_of
 from runner.observed import list_orphans
 from runner.operations import Operations
 from runner.parts import Parts
@@ -137,7 +137,7 @@ class Supervisor:
         left = next((u for u in upstreams if u.name == name), None)
         if left is None or left.in_flight + left.sockets == 0:
             return True
-        drain_s = float(record.spec.get("drain", 0))
+        drain_s = load_spec_of(record).drain
         return self._parts.wall_clock() >= (generation.drain_s or 0) + drain_s
 
     async def _bring_back(self, record: AppRecord, container: ObservedContainer | None) -> None:
