@@ -44,6 +44,7 @@ METHODS = frozenset(
 _REFUSED_METHODS = frozenset({b"CONNECT", b"TRACE"})
 _VERSIONS = {"1.1": b"1.1", "1.0": b"1.0"}
 _REQUEST_LINE = re.compile(rb"([!-~]{1,32}) ([^\x00-\x20\x7f]+) HTTP/([0-9]\.[0-9])")
+_LONGEST_REST_OF_LINE_BYTES = 32 + len("  HTTP/1.1")
 _LENGTH = re.compile(rb"[0-9]{1,19}")
 _LARGEST_LENGTH = 2**63 - 1
 _CHUNKED = [b"chunked"]
@@ -84,6 +85,8 @@ def check_request_line(line: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
     llhttp takes `GET  /`, `GET /` and `GET /a\nX: 1 HTTP/1.1` for HTTP/0.9, and RTSP and ICE
     for HTTP (RFC 9112 section 3). Raises Refusal.
     """
+    if len(line) > limits.url_bytes + _LONGEST_REST_OF_LINE_BYTES:
+        raise Refusal.of("url_too_long")
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         raise Refusal.of("bad_request_line")

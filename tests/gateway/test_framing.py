@@ -100,6 +100,7 @@ def test_request_line_passes(line: bytes) -> None:
         (b"CONNECT app.test:443 HTTP/1.1", "method_not_allowed"),
         (b"TRACE / HTTP/1.1", "method_not_allowed"),
         (b"GET /" + b"a" * 8192 + b" HTTP/1.1", "url_too_long"),
+        (b"GET /" + b"a b" * 8192, "url_too_long"),
     ],
 )
 def test_request_line_is_refused(line: bytes, reason: str) -> None:
