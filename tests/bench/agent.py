@@ -132,8 +132,7 @@ def measure_memory(python: str) -> dict[str, int]:
         agent.connect().close()
         found["alone"] = read_pss_kib(agent.process.pid)
     with run_agent(python) as agent:
-        agent.configure()
-        agent.ask("echo")
+        agent.tell()
         found["with a Python app"] = read_pss_kib(agent.process.pid)
         idle = []
         threads = [

@@ -207,6 +207,9 @@ def test_secrets_are_in_the_apps_environment_alone(tmp_path):
     agent.write_secrets({"TOKEN": "canary-7f3a"}, 'TOKEN = "canary-7f3a"\n')
     try:
         agent.start()
+        memory = read_memory(agent.process.pid)
+        assert memory == "" or "in the open" in memory  # it finds what is there
+        assert "canary-7f3a" not in memory
         told = agent.tell()
         assert told["env"]["TOKEN"] == "canary-7f3a"
         toml = Path(told["env"]["HOME"], ".streamlit", "secrets.toml")
@@ -215,9 +218,6 @@ def test_secrets_are_in_the_apps_environment_alone(tmp_path):
         process = Path(f"/proc/{agent.process.pid}")
         for name in ("environ", "cmdline"):
             assert b"canary" not in (process / name).read_bytes()
-        memory = read_memory(agent.process.pid)
-        assert memory == "" or "in the open" in memory  # it finds what is there
-        assert "canary-7f3a" not in memory
         agent.process.send_signal(signal.SIGTERM)
         agent.wait()
         assert "canary" not in agent.log() + agent.output()

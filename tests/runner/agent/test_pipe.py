@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from runner.agent.loop import Loop
+from runner.agent.pipe import Pipe
+from tests.runner.agent.test_session import Client
 from tests.support.agent import read_to_end, wait_until
 
 SIZE = 50_000_000
@@ -251,6 +254,36 @@ def test_an_early_answer_to_an_upload_arrives(agent):
         except OSError:
             pass
     assert got == b"413 too large\n"
+
+
+def test_an_early_answer_outlives_the_reset_behind_it(build_agent):
+    """The app's answer and its reset are both there before the next piece of the upload fails."""
+    client = Client(build_agent())
+    loop = Loop(lambda error: pytest.fail(str(error)))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+    near.send(b"unread")
+    far.sendall(b"413 too large\n")
+    far.close()
+    near.setblocking(False)
+    client.far.sendall(client.say(b"the next piece"))
+    closed: list[Pipe] = []
+    Pipe(loop, client.session, near, closed.append).start()
+    loop.call_after(0.1, loop.stop)
+    loop.run()
+    client.incoming.write(client.far.recv(65536))
+    assert client.tls.read(100) == b"413 too large\n"
+    with pytest.raises(ssl.SSLWantReadError):  # cut: no close_notify
+        client.tls.read(100)
+    assert client.far.recv(1) == b""
+    assert closed == []  # lingers, so that no reset of ours overtakes the answer
+    client.far.close()
+    loop._is_running = True
+    loop.call_after(0.1, loop.stop)
+    loop.run()
+    assert len(closed) == 1
+    loop.close()
 
 
 def test_a_reset_by_the_app_is_no_orderly_end(agent):

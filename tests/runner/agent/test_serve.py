@@ -50,6 +50,13 @@ def test_app_inherits_no_file_of_the_agent(agent):
     assert len(agent.tell()["fds"]) == 3 + 4
 
 
+def test_app_inherits_no_file_of_who_started_the_agent(build_agent):
+    """What an engine left open by mistake ends at the agent."""
+    agent = build_agent()
+    agent.start(prefix=("/bin/sh", "-c", 'exec 9</etc/passwd; exec "$@"', "sh"))
+    assert len(agent.tell()["fds"]) == 3 + 4
+
+
 @pytest.mark.parametrize("code", [0, 3, 127])
 def test_exits_with_the_apps_code(build_agent, code):
     """The engine learns the app's exit code from the agent's."""
