@@ -108,9 +108,9 @@ def test_signals_reach_the_apps_whole_group(build_agent, name):
     agent = build_agent()
     script = (
         "import os, signal, sys, time;"
-        "who = 'inner' if os.fork() else 'outer';"
-        f"signal.signal(signal.SIG{name}, lambda *_: (print(who, flush=True), os._exit(0)));"
-        "print('up', flush=True); who == 'inner' and os.wait(); time.sleep(60)"
+        "child = os.fork(); who = 'outer' if child else 'inner';"
+        "end = lambda *_: (print(who, flush=True), child and os.wait(), os._exit(0));"
+        f"signal.signal(signal.SIG{name}, end); print('up', flush=True); time.sleep(60)"
     )
     agent.configure(argv=[sys.executable, "-I", "-S", "-c", script]).start()
     wait_until(lambda: agent.log().count(" up\n") == 2)
