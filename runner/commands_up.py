@@ -19,7 +19,7 @@ from runner.config import LockgateConfig, load_spec
 from runner.demo import build_demo_config, describe_trust, find_demo_spec, pick_place
 from runner.errors import RunnerError, StartError
 from runner.events import Json
-from runner.terminal import DONE, FAILED, Options, Terminal, clean, perform
+from runner.terminal import DONE, FAILED, Options, Terminal, UsageError, clean, perform
 from runner.up import OnReady, Up
 
 
@@ -57,7 +57,7 @@ def demo(*, options: Options = NO_OPTIONS) -> int:
 
     async def command(terminal: Terminal) -> int:
         if options.config is not None:
-            raise StartError("the demo brings its own configuration: use `lockgate up` for yours")
+            raise UsageError("the demo brings its own configuration: use `lockgate up` for yours")
         place = pick_place(os.environ, os.geteuid())
         config = build_demo_config(place, os.environ)
         spec_path = await find_demo_spec(place)
