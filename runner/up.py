@@ -96,8 +96,12 @@ class Up:
                 work = group.create_task(self._start_and_watch())
                 await self._asked_to_stop.wait()
                 work.cancel()
-        except* RunnerError as failures:
-            raise _find_first(failures) from None
+        except BaseExceptionGroup as failures:
+            # Not `except*`: what is raised in there comes out wrapped in a group again.
+            known = failures.subgroup(RunnerError)
+            if known is None:
+                raise
+            raise _find_first(known) from None
 
     async def _start_and_watch(self) -> None:
         await self._claim()
