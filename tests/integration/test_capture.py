@@ -30,7 +30,8 @@ def visit_with_canaries(site: Site, app: str, canaries: Canaries) -> None:
     target = f"/?q={canaries.plant('query')}"
     page = site.visitor.request(host, target, headers=secret_headers)
     assert canaries.plant("page") in page.text
-    body = canaries.plant("upload").encode() * (UPLOAD_BYTES // 50)
+    canary = canaries.plant("upload").encode()
+    body = canary * (UPLOAD_BYTES // len(canary) + 1)
     assert site.visitor.tell(app, "/hash", body)["size"] == len(body)
     with site.visitor.open_websocket(host) as socket_:
         socket_.send(canaries.plant("websocket"))

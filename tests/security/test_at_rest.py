@@ -90,9 +90,9 @@ def test_nothing_is_found_while_running_nor_after_removal(
 ) -> None:
     """0 hits while the app runs and after it is removed; canaries planted in the clear are seen."""
     canaries, control = Canaries(), Canaries()
-    plant_in_the_clear(disk, control)
     plant_everywhere(site, canaries, ram_dir)
     assert scan_disks(disk, canaries) == []
+    plant_in_the_clear(disk, control)
     assert find_names(scan_disks(disk, control)) == {"plain", "deleted"}
     assert site.lockgate.lockgate("remove", "rests", "--yes").code == 0
     assert scan_disks(disk, canaries) == []

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 CHUNK_BYTES = 4 << 20
+SHOWN_BYTES = 120
 RAM_FILESYSTEMS = {"tmpfs", "ramfs", "devtmpfs", "hugetlbfs", "mqueue"}
 LOOP_MAJOR = 7
 
@@ -118,12 +119,22 @@ def scan_extent(
         chunk = os.pread(fd, min(CHUNK_BYTES, end - offset), offset)
         if not chunk:
             return
-        for needle in needles:
-            at = chunk.find(needle)
-            if at >= 0:
-                text = chunk[at : at + 120].decode("latin-1")
-                yield Hit(str(path), offset + at, text)
+        for at in find_all(chunk, needles):
+            yield Hit(str(path), offset + at, chunk[at : at + SHOWN_BYTES].decode("latin-1"))
         offset += max(len(chunk) - overlap, 1) if offset + len(chunk) < end else len(chunk)
+
+
+def find_all(chunk: bytes, needles: tuple[bytes, ...]) -> Iterator[int]:
+    """Where a needle begins, the first time that each different text stands there."""
+    seen = set()
+    for needle in needles:
+        at = chunk.find(needle)
+        while at >= 0:
+            text = chunk[at : at + SHOWN_BYTES]
+            if text not in seen:
+                seen.add(text)
+                yield at
+            at = chunk.find(needle, at + len(needle))
 
 
 def scan_deleted_files(canaries: Canaries) -> list[Hit]:

@@ -39,6 +39,13 @@ def test_borders_and_holes_hide_no_canary(tmp_path: Path, offset: int) -> None:
     assert [hit.offset for hit in scan_tree([tmp_path], canaries)] == [offset]
 
 
+def test_neighbours_hide_no_canary(tmp_path: Path) -> None:
+    """Two canaries side by side are two hits."""
+    canaries = Canaries()
+    (tmp_path / "file").write_text("\0" * 500 + "\0".join(map(canaries.plant, ("code", "log"))))
+    assert len(scan_tree([tmp_path], canaries)) == 2
+
+
 def test_clean_tree_has_no_hits(tmp_path: Path) -> None:
     """Canaries of another run are not ours."""
     (tmp_path / "file").write_text(Canaries().plant("secret"))

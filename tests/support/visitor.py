@@ -44,9 +44,10 @@ class Visitor:
     port: int
     root_pem: bytes
 
-    def build_context(self) -> ssl.SSLContext:
-        """Certificates and names are checked against our root only."""
+    def build_context(self, *, is_name_checked: bool = True) -> ssl.SSLContext:
+        """Certificates are checked against our root only, and names unless a test asks else."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = is_name_checked
         context.load_verify_locations(cadata=self.root_pem.decode())
         return context
 
@@ -59,10 +60,12 @@ class Visitor:
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
         sni: str | None = None,
+        is_name_checked: bool = True,
     ) -> Answer:
         """One request to host `name`; `sni` differs from it only when a test asks for that."""
         raw = socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S)
-        with self.build_context().wrap_socket(raw, server_hostname=sni or name) as tls:
+        context = self.build_context(is_name_checked=is_name_checked)
+        with context.wrap_socket(raw, server_hostname=sni or name) as tls:
             return exchange(tls, f"{name}:{self.port}", path, method, body, headers or {})
 
     def ask(self, app: str, question: str, /, **query: object) -> Any:
