@@ -158,12 +158,18 @@ def test_plaintext(door):
     assert door.touched() == touched
 
 
-def test_rubbish(door):
-    """Random bytes are sent away."""
+@pytest.mark.parametrize(
+    "rubbish",
+    [b"\xff" * 500, b"\x16\x03\x01\x00\x40" + b"\xff" * 64, b"\x17\x03\x03\x00\x05hello"],
+    ids=["no-tls", "no-hello", "bytes-before-hello"],
+)
+def test_rubbish(door, rubbish):
+    """Bytes that are no handshake are sent away at once."""
     touched = door.touched()
-    with socket.create_connection(("127.0.0.1", door.port), 10) as sock:
-        sock.sendall(b"\x16\x03\x01" + os.urandom(500))
-        sock.recv(4096)
+    with socket.create_connection(("127.0.0.1", door.port), 5) as sock:
+        sock.sendall(rubbish)
+        while sock.recv(4096):
+            pass
     assert door.touched() == touched
 
 
