@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -101,7 +100,7 @@ def status(app: str | None = None, /, *, options: Options = NO_OPTIONS) -> int:
         elif not apps:
             terminal.print("no apps yet: deploy one with `lockgate deploy APP.yaml`")
         else:
-            for line in build_status(apps, datetime.now(UTC)):
+            for line in build_status(apps, terminal.clock()):
                 terminal.print(line)
         return DONE
 

@@ -99,8 +99,8 @@ def build_up(terminal: Terminal, config: LockgateConfig, on_ready: OnReady) -> U
     def say(text: str) -> None:
         if terminal.is_json:
             terminal.print_json({"event": "said", "text": text})
-        line = Text("lockgate: ", style="dim")
-        line.append(clean(text), style="not dim bold green" if text == "ready" else "not dim")
+        line = Text().append("lockgate: ", style="dim")
+        line.append(clean(text), style="bold green" if text == "ready" else "")
         terminal.print(line)
 
     return Up(config, say, on_ready=on_ready, logs_to_files=sys.stderr.isatty())

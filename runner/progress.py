@@ -4,6 +4,7 @@
 while it runs and kept only when its step fails.
 """
 
+import time
 from collections import deque
 from types import TracebackType
 from typing import Self
@@ -62,6 +63,7 @@ class LiveProgress:
         self._terminal = terminal
         self._lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._spinner: Spinner | None = None
+        self._name, self._began_s = "", 0.0
         self._live = Live(
             console=terminal.out,
             get_renderable=self._build_view,
@@ -93,7 +95,8 @@ class LiveProgress:
     def _take_step(self, event: Json) -> None:
         if event["state"] == "start":
             self._lines.clear()
-            self._spinner = Spinner("dots", Text(event["name"]), style="cyan")
+            self._spinner = Spinner("dots", style="cyan")
+            self._name, self._began_s = event["name"], time.monotonic()
             return
         self._spinner = None
         console = self._terminal.out
@@ -106,6 +109,9 @@ class LiveProgress:
     def _build_view(self) -> Group:
         if self._spinner is None:
             return Group()
+        text = Text(f"{self._name:<{NAME_WIDTH}}")
+        text.append(f" {format_seconds(time.monotonic() - self._began_s):>6}", style="dim")
+        self._spinner.update(text=text)
         shown = list(self._lines)[-LINES_SHOWN:]
         tail = [
             Text(f"    {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in shown
@@ -122,12 +128,12 @@ def build_step(event: Json, width: int) -> Text:
     """The line of an ended step on a terminal: mark, name, time, detail, cut to `width`."""
     mark, style = MARKS[event["state"]]
     is_skipped = event["state"] == "skipped"
-    line = Text(f"{mark} ", style=style)
-    line.append(f"{event['name']:<{NAME_WIDTH}}", style="dim" if is_skipped else "default not bold")
-    time = "" if is_skipped else format_seconds(event["seconds"])
-    line.append(f" {time:>6}", style="dim not bold")
+    line = Text().append(f"{mark} ", style=style)
+    line.append(f"{event['name']:<{NAME_WIDTH}}", style="dim" if is_skipped else "")
+    taken = "" if is_skipped else format_seconds(event["seconds"])
+    line.append(f" {taken:>6}", style="dim")
     if event["detail"]:
-        line.append(f"  {clean(event['detail'])}", style="dim not bold")
+        line.append(f"  {clean(event['detail'])}", style="dim")
     line.truncate(width, overflow="ellipsis")
     return line
 

@@ -67,9 +67,9 @@ def build_plan(steps: Sequence[Json]) -> list[Text]:
     subjects = max((len(step["subject"]) for step in steps), default=0)
     lines = []
     for step in steps:
-        line = Text(f"  {step['verb']:<{verbs}}", style="bold")
-        line.append(f"  {step['subject']:<{subjects}}", style="not bold")
-        line.append(f"  {clean(step['detail'])}", style="dim not bold")
+        line = Text().append(f"  {step['verb']:<{verbs}}", style="bold")
+        line.append(f"  {step['subject']:<{subjects}}")
+        line.append(f"  {clean(step['detail'])}", style="dim")
         line.rstrip()
         lines.append(line)
     return lines
@@ -80,9 +80,10 @@ def build_checks(checks: Sequence[Json]) -> list[Text]:
     width = max((len(check["name"]) for check in checks), default=0)
     lines = []
     for check in checks:
-        line = Text("✓ " if check["ok"] else "✗ ", style="green" if check["ok"] else "bold red")
-        line.append(f"{check['name']:<{width}}  ", style="default not bold")
-        line.append(clean(check["detail"]), style="dim not bold" if check["ok"] else "not bold")
+        line = Text()
+        line.append("✓ " if check["ok"] else "✗ ", style="green" if check["ok"] else "bold red")
+        line.append(f"{check['name']:<{width}}  ")
+        line.append(clean(check["detail"]), style="dim" if check["ok"] else "")
         lines.append(line)
         if check["remedy"] and not check["ok"]:
             lines.append(Text(f"  {'':<{width}}  → {clean(check['remedy'])}", style="yellow"))

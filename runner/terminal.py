@@ -10,6 +10,8 @@ import re
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,9 +45,12 @@ class UsageError(Exception):
 
 
 class Terminal:
-    """Standard output and error of one command."""
+    """Standard output and error of one command, and the clock it tells ages by."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(
+        self, options: Options, clock: Callable[[], datetime] = partial(datetime.now, UTC)
+    ) -> None:
+        self.clock = clock
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")
@@ -75,8 +80,7 @@ class Terminal:
         if self.is_json:
             self.print_json({"ok": False, "error": str(error)})
             return code
-        line = Text("error: ", style="bold red")
-        line.append(Text(clean(str(error)), style="not bold default"))
+        line = Text().append("error: ", style="bold red").append(clean(str(error)))
         self.err.print(line, soft_wrap=True)
         for last in getattr(error, "log_tail", ()):
             self.err.print(Text(f"  {clean(last)}", style="dim"), soft_wrap=True)
