@@ -40,6 +40,9 @@ class Options:
     "Print JSON instead of text for people."
 
 
+_read_clock = partial(datetime.now, UTC)
+
+
 class UsageError(Exception):
     """The command line asks for something that it cannot mean; one line with the remedy."""
 
@@ -47,9 +50,7 @@ class UsageError(Exception):
 class Terminal:
     """Standard output and error of one command, and the clock it tells ages by."""
 
-    def __init__(
-        self, options: Options, clock: Callable[[], datetime] = partial(datetime.now, UTC)
-    ) -> None:
+    def __init__(self, options: Options, clock: Callable[[], datetime] = _read_clock) -> None:
         self.clock = clock
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
