@@ -41,7 +41,10 @@ class PkiClient:
         await self.close()
 
     async def register_app(self, app: str, generation: int, hosts: Sequence[str]) -> None:
-        """Make a generation and its hosts known; the same call twice is the same as once."""
+        """Make a generation and its hosts known; the same call twice is the same as once.
+
+        Generation 0 only holds the hosts for the app: their visitors may get leaves, no agent may.
+        """
         body = {"app": app, "generation": generation, "hosts": list(hosts)}
         await self._ask("POST", "/register", body)
 

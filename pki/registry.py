@@ -14,6 +14,10 @@ from pki.errors import KeystoreError, NameTakenError, UnknownNameError
 from pki.identity import check_generation, check_hosts, parse_app_name
 from pki.keystore import read_private, write_private
 
+RESERVED = 0
+"""In place of a generation: hosts that an app holds before, and whether or not, it runs. No leaf of
+an app is ever issued for it."""
+
 Apps = dict[str, dict[int, tuple[str, ...]]]
 _APPS = TypeAdapter(Apps)
 
@@ -42,7 +46,8 @@ class Registry:
         `IdentityError` for a name outside its grammar, `NameTakenError` for another app's host.
         """
         parse_app_name(app)
-        check_generation(generation)
+        if generation != RESERVED:
+            check_generation(generation)
         checked = check_hosts(hosts, self._trust_domain)
         for host in checked:
             owner = self.find_owner(host)

@@ -5,15 +5,16 @@ Invariants: one entry per verb; a step of a deploy touches nothing that visitors
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from functools import partial
 
 from runner import launch, prepare, retire
-from runner.apply import Performers
+from runner.apply import Performer, Performers
 from runner.errors import RunnerError
 from runner.events import AppState, Committed
 from runner.layout import VolumeLayout
-from runner.parts import Parts
+from runner.parts import Parts, translate
 from runner.publish import publish, set_state
 from runner.routing import build_upstream_name
 from runner.spec import spec_hash
@@ -32,7 +33,10 @@ class Actions:
         self._work = work
 
     def build_performers(self) -> Performers:
-        """Every verb's performer."""
+        """Every verb's performer; each raises `RunnerError` and its kinds, nothing foreign."""
+        return {verb: _translated(perform) for verb, perform in self._list_performers().items()}
+
+    def _list_performers(self) -> Performers:
         parts, app = self._parts, self._work.app
         return {
             Verb.create: self._create,
@@ -56,8 +60,9 @@ class Actions:
 
     async def _create(self, _: Step) -> str:
         record = prepare.create_app(self._parts, self._work.app)
-        spec = self._work.need_spec().model_dump(mode="json")
-        self._parts.store.save(record.model_copy(update={"spec": spec}))
+        spec = self._work.need_spec()
+        await launch.reserve_hosts(self._parts, self._work.app, spec)
+        self._parts.store.save(record.model_copy(update={"spec": spec.model_dump(mode="json")}))
         set_state(self._parts, self._work.app, AppState.building)
         await publish(self._parts)
         return ""
@@ -75,6 +80,7 @@ class Actions:
     async def _publish(self, _: Step) -> str:
         self._work.report(Committed())
         before = need_record(self._parts, self._work.app)
+        await launch.reserve_hosts(self._parts, self._work.app, self._work.need_spec())
         self._parts.store.save(self._build_published(before))
         try:
             table = await publish(self._parts)
@@ -146,6 +152,14 @@ class Actions:
         return await perform(self._parts, self._work, layout)
 
 
+def _translated(perform: Performer) -> Performer:
+    async def performer(step: Step) -> str:
+        with translate():
+            return await perform(step)
+
+    return performer
+
+
 async def note_failure(parts: Parts, app: str, error: BaseException) -> None:
     """Say in `status` why the operation failed, without hiding that the old generation serves."""
     record = parts.store.load(app)
@@ -155,4 +169,6 @@ async def note_failure(parts: Parts, app: str, error: BaseException) -> None:
     serves = any(g.state == "published" for g in record.generations)
     state = AppState(record.state) if serves else AppState.failed
     set_state(parts, app, state, f"last deploy failed: {text}" if serves else text)
-    await publish(parts)
+    # The supervisor publishes again when the gateway cannot be told now.
+    with contextlib.suppress(RunnerError):
+        await publish(parts)

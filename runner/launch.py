@@ -40,8 +40,14 @@ TAIL_LINES = 20
 LOG_MAX_BYTES = 10 * 1024 * 1024
 LOG_FILES = 2
 GRACE_S = 10.0
+RESERVED = 0
 COOKIE_PURPOSE = "streamlit cookie"
 RAM_TARGETS = (TMP, "/var/tmp", SHM)  # noqa: S108 - inside the container
+
+
+async def reserve_hosts(parts: Parts, app: str, spec: AppSpec) -> None:
+    """Hold the hosts for the app, so that its visitors get a certificate while nothing runs."""
+    await parts.pki.register_app(app, RESERVED, list(spec.hosts))
 
 
 async def identify(parts: Parts, work: Work, layout: VolumeLayout) -> str:

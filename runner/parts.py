@@ -6,20 +6,31 @@ from the engine and by issuing anew.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from gateway import GatewayClient
-from pki import PkiClient
+from gateway import GatewayClient, GatewayError
+from pki import PkiClient, PkiError
 from runner.audit import Audit
 from runner.config import LockgateConfig
 from runner.engines import Engine, EngineFacts
+from runner.errors import RunnerError
 from runner.handover import Handover
 from runner.store import AppRecord, Store
 from runner.vault import Vault
 from runner.volumes import VolumeDriver
+
+
+@contextmanager
+def translate() -> Iterator[None]:
+    """Make errors of the other two processes the runner's own, with their one line."""
+    try:
+        yield
+    except (GatewayError, PkiError) as error:
+        raise RunnerError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

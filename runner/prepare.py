@@ -16,6 +16,7 @@ from runner.build import build_environment
 from runner.errors import RefusedError, RunnerError
 from runner.events import Line
 from runner.host import run
+from runner.launch import reserve_hosts
 from runner.layout import VolumeLayout
 from runner.parts import Owners, Parts
 from runner.source import Credentials, fetch
@@ -70,6 +71,7 @@ async def fetch_code(parts: Parts, work: Work, layout: VolumeLayout) -> str:
     update: dict[str, object] = {"last_generation": number}
     if work.standing.published is None:
         update["spec"] = work.need_spec().model_dump(mode="json")
+        await reserve_hosts(parts, work.app, work.need_spec())
     parts.store.save(record.model_copy(update=update))
     await delete_code(layout, number)
     owners = parts.find_owners(record)

@@ -7,13 +7,13 @@ saved before the gateway hears of it.
 from gateway import TableDocument
 from runner.events import AppState
 from runner.observed import Standing, build_standing
-from runner.parts import Parts
+from runner.parts import Parts, translate
 from runner.routing import build_table
 from runner.store import AppRecord
 
 
 async def publish(parts: Parts) -> TableDocument:
-    """Publish the table of all records; raises `GatewayError`."""
+    """Publish the table of all records; raises `RunnerError`."""
     parts.table_version += 1
     table = build_table(
         parts.table_version,
@@ -21,7 +21,8 @@ async def publish(parts: Parts) -> TableDocument:
         parts.addresses,
         parts.config.trust_domain,
     )
-    await parts.gateway.put_table(table)
+    with translate():
+        await parts.gateway.put_table(table)
     return table
 
 

@@ -20,7 +20,7 @@ import structlog
 from gateway import GatewayError, UpstreamReport
 from pki import PkiError, pick_renewal_time
 from runner import launch, retire
-from runner.engines import ContainerState, EngineError, ObservedContainer
+from runner.engines import ContainerState, ObservedContainer
 from runner.errors import RunnerError
 from runner.events import AppState
 from runner.lifecycle import Lifecycle, load_spec_of
@@ -37,7 +37,7 @@ LONGEST_PAUSE_S = 300.0
 CALM_S = 600.0
 
 _log = structlog.get_logger("runner")
-_FOREIGN = (RunnerError, EngineError, GatewayError, PkiError)
+_FOREIGN = (RunnerError, GatewayError, PkiError)
 
 
 @dataclass(slots=True)

@@ -1,5 +1,7 @@
 """An honest gateway without sockets: it keeps the table and lets what vanished from it drain."""
 
+from collections.abc import Callable
+
 from gateway import (
     GatewayError,
     ProbeReport,
@@ -21,9 +23,13 @@ class FakeGateway:
         self.closed: list[str] = []
         self.probed: list[tuple[UpstreamEntry, str, str]] = []
         self.is_down = False
+        self.is_registered: Callable[[str], bool] = lambda _: True
 
     async def put_table(self, table: TableDocument) -> int:
         self._refuse_if_down()
+        for host in (host for route in table.routes for host in route.hosts):
+            if not self.is_registered(host):
+                raise GatewayError(f"certificates: the host {host!r} is not registered")
         self.table = table
         self.known |= {upstream.name for upstream in table.upstreams}
         return table.version

@@ -23,7 +23,7 @@ class FakePki:
         return [f"{len(self.issued)}" for _ in gone]
 
     async def issue_app(self, app: str, generation: int, csr_pem: bytes) -> IssuedLeaf:
-        if (app, generation) not in self.registered:
+        if (app, generation) not in self.registered or generation == 0:
             raise PkiError(f"{app}/{generation} is not registered", reason="unknown_app")
         self.issued.append((app, generation))
         return IssuedLeaf(
@@ -32,6 +32,9 @@ class FakePki:
             not_before=self.now,
             not_after=self.now + timedelta(hours=24),
         )
+
+    def has_host(self, host: str) -> bool:
+        return any(host in hosts for hosts in self.registered.values())
 
     async def fetch_bundle(self) -> bytes:
         return b"roots"

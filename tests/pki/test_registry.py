@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pki.errors import IdentityError, KeystoreError, NameTakenError, UnknownNameError
+from pki.identity import build_app_id
 from pki.keystore import write_private
 from pki.registry import Registry
 
@@ -73,7 +74,7 @@ def test_forgetting_an_app_forgets_all_generations(registry: Registry, tmp_path:
     [
         ("Hello", 1, []),
         ("../x", 1, []),
-        ("hello", 0, []),
+        ("hello", -1, []),
         ("hello", 2**31, []),
         ("hello", 3, ["10.0.0.1"]),
         ("hello", 3, ["main.gateway.lockgate.internal"]),
@@ -124,3 +125,13 @@ def test_a_damaged_file_is_refused(tmp_path: Path, content: str) -> None:
     write_private(tmp_path / "r.json", content.encode())
     with pytest.raises(KeystoreError):
         Registry(tmp_path / "r.json", TD)
+
+
+def test_generation_zero_holds_hosts_and_is_nobody(registry: Registry) -> None:
+    """An app that does not run keeps its hosts to itself; no identity exists for generation 0."""
+    registry.register("held", 0, ["held.localhost"])
+    registry.require_host("held.localhost")
+    with pytest.raises(NameTakenError):
+        registry.register("rival", 1, ["held.localhost"])
+    with pytest.raises(IdentityError):
+        build_app_id("lockgate.internal", "held", 0)

@@ -18,7 +18,7 @@ async def test_a_deploy_publishes_generation_one(assembly: Assembly) -> None:
     (upstream,) = assembly.gateway.table.upstreams
     assert (route.upstream, route.state) == ("hello/1", "healthy")
     assert upstream.spiffe_id.endswith("/app/hello/1")
-    assert assembly.pki.registered == {("hello", 1): ("hello.localhost",)}
+    assert set(assembly.pki.registered) == {("hello", 0), ("hello", 1)}
     (status,) = await assembly.lifecycle.status("hello")
     assert (status.state, status.commit) == (AppState.healthy, result.commit)
 
@@ -51,7 +51,7 @@ async def test_a_new_commit_replaces_the_old_generation(assembly: Assembly) -> N
     builds = len(assembly.engine.builds)
     await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
     assert set(assembly.engine.containers) == {("hello", 2)}
-    assert set(assembly.pki.registered) == {("hello", 2)}
+    assert set(assembly.pki.registered) == {("hello", 0), ("hello", 2)}
     assert [g.number for g in assembly.need_record().generations] == [2]
     assert len(assembly.engine.builds) == builds
 
@@ -77,7 +77,7 @@ async def test_a_deploy_that_fails_to_start_changes_nothing(assembly: Assembly) 
     with pytest.raises(EngineError, match="no such image"):
         await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
     assert set(assembly.engine.containers) == {("hello", 1)}
-    assert set(assembly.pki.registered) == {("hello", 1)}
+    assert set(assembly.pki.registered) == {("hello", 0), ("hello", 1)}
     assert assembly.gateway.table.upstreams == table.upstreams
     (status,) = await assembly.lifecycle.status("hello")
     assert (status.state, status.generation) == (AppState.healthy, 1)

@@ -93,6 +93,7 @@ def assemble(folder: Path, files: Iterable[tuple[str, str]] = ()) -> Assembly:
         (folder / name).mkdir(parents=True)
     config = load_config(config_path)
     engine, gateway, pki = FakeEngine(), FakeGateway(), FakePki()
+    gateway.is_registered = pki.has_host
     holder: list[Assembly] = []
     parts = Parts(
         config=config,
