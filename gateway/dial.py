@@ -184,7 +184,7 @@ def translate_handshake(error: Exception) -> DialError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return DialError("upstream_identity", f"certificate refused: {error.verify_message}")
     if isinstance(error, ssl.SSLError):
-        return DialError("upstream_tls", f"TLS failed: {error.reason or error}")
+        return DialError("upstream_tls", f"TLS failed: {getattr(error, 'reason', None) or error}")
     if isinstance(error, TimeoutError | ConnectionAbortedError):
         return DialError("upstream_tls", "the TLS handshake timed out")
     return DialError("upstream_tls", "the connection ended during the TLS handshake")

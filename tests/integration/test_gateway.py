@@ -63,8 +63,10 @@ class Processes:
             text=True,
         )
         self.started.append(process)
+        said = []
         while ready and (line := read_line(process)) != f"{module}: ready\n":
-            assert line, f"{module} ended with {process.wait()}"
+            said.append(line)
+            assert line, f"{module} ended with {process.wait()}: {said}"
         return process
 
     def stop(self) -> None:
