@@ -46,8 +46,8 @@ def up(
             for file in files:
                 await deploy_one(terminal, config, file)
 
-        await build_up(terminal, config, deploy_all).run()
-        return DONE
+        is_tidy = await build_up(terminal, config, deploy_all).run()
+        return DONE if is_tidy else FAILED
 
     return perform(options, command)
 
@@ -78,8 +78,8 @@ def demo(*, options: Options = NO_OPTIONS) -> int:
             terminal.print(f"ready: {result['url']}")
 
         run = build_up(terminal, config, deploy_demo)
-        await run.run()
-        return FAILED if is_failed else DONE
+        is_tidy = await run.run()
+        return DONE if is_tidy and not is_failed else FAILED
 
     return perform(options, command)
 

@@ -58,13 +58,17 @@ class Up:
         self._build = build
         self._asked_to_stop = asyncio.Event()
         self._signals = 0
+        self._is_tidy = True
         self._pki = self._supervise("pki", self._offer_pki)
         self._gateway = self._supervise("gateway", self._offer_nothing)
         self._runner = self._supervise("runner", self._offer_runner)
         self._runner.patience_s = LONG_S
 
-    async def run(self) -> None:
-        """Start everything, serve until told to stop, stop everything. Raises `StartError`."""
+    async def run(self) -> bool:
+        """Start everything, serve until told to stop, stop everything. Raises `StartError`.
+
+        False: apps could not be stopped in order, and something may be left running or mounted.
+        """
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self.ask_to_stop)
@@ -75,6 +79,7 @@ class Up:
             for number in STOP_SIGNALS:
                 loop.remove_signal_handler(number)
             self._let_go()
+        return self._is_tidy
 
     def ask_to_stop(self) -> None:
         """Once: stop in order. Twice: do not wait for visitors. Three times: kill what is left."""
@@ -85,6 +90,7 @@ class Up:
             self._say("hurrying: visitors are cut off (again to kill what is left)")
             self._gateway.kill()
         else:
+            self._is_tidy = False
             self._say("killed what was left; the next `lockgate up` tidies up after it")
             for process in (self._runner, self._gateway, self._pki):
                 process.kill()
@@ -149,7 +155,7 @@ class Up:
             await self._gateway.stop(drain_s + KILL_WAIT_S)
         await self._pki.stop(KILL_WAIT_S)
         if self._asked_to_stop.is_set():
-            self._say("stopped")
+            self._say("stopped" if self._is_tidy else "stopped, but not everything: see above")
 
     async def _stop_apps(self) -> None:
         try:
@@ -159,6 +165,7 @@ class Up:
             ):
                 await runner.stop()
         except (RunnerError, TimeoutError) as error:
+            self._is_tidy = False
             self._say(f"apps could not be stopped in order: {error or 'it took too long'}")
 
     def _is_adopted(self) -> bool:

@@ -166,3 +166,5 @@ class FakeDeployer:
 
     async def stop(self) -> None:
         self.is_stopped = True
+        if "stuck" in self.apps:
+            raise RunnerError("the volume of stuck is still held")

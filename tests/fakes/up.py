@@ -21,7 +21,7 @@ def say(text: str) -> None:
     print(f"lockgate: {text}", flush=True)
 
 
-async def run(config_path: Path, broken: str) -> None:
+async def run(config_path: Path, broken: str) -> bool:
     """Until interrupted; `broken` names a process that ends at once."""
     config = load_config(config_path)
 
@@ -35,12 +35,13 @@ async def run(config_path: Path, broken: str) -> None:
         fake = [sys.executable, "-m", "tests.fakes.serve", str(config.socket_path), *options]
         return ["env", "-C", str(CHECKOUT), *fake]
 
-    await Up(config, say, build=build).run()
+    return await Up(config, say, build=build).run()
 
 
 if __name__ == "__main__":
     try:
-        asyncio.run(run(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""))
+        is_tidy = asyncio.run(run(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""))
+        sys.exit(0 if is_tidy else 1)
     except RunnerError as error:
         print(f"error: {error}", flush=True)
         sys.exit(1)

@@ -1,5 +1,6 @@
 """What `lockgate up` must hold: the real supervisor, pki and gateway, a fake runner."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from runner.adopt import find_listener
+from runner.client import RunnerClient
 from runner.config import load_config
 from runner.up import build_announcement, open_filled_pipe
 from tests.support.ports import find_free_ports
@@ -161,6 +163,19 @@ def test_no_process_has_a_key_on_its_command_line(place: Place) -> None:
         proc = Path(f"/proc/{place.pid(name)}")
         shown += (proc / "cmdline").read_text() + (proc / "environ").read_text()
     assert key not in shown
+
+
+async def test_apps_that_do_not_stop_make_the_exit_code_1(place: Place) -> None:
+    """What is left behind is said, the rest is stopped all the same."""
+    process = place.start_ready()
+    async with RunnerClient(place.run_dir / "runner.sock") as client:
+        await client.set_secret("stuck", "X", "v")
+    process.terminate()
+    assert await asyncio.to_thread(process.wait, 30) == 1
+    said = place.log.read_text()
+    assert "apps could not be stopped in order: the volume of stuck is still held" in said
+    assert said.rstrip().endswith("lockgate: stopped, but not everything: see above")
+    assert place.list_processes() == {}
 
 
 def test_a_second_one_is_refused_and_names_the_first(place: Place) -> None:
