@@ -166,5 +166,7 @@ class FakeDeployer:
 
     async def stop(self) -> None:
         self.is_stopped = True
+        if "slow" in self.apps:
+            await asyncio.sleep(600)
         if "stuck" in self.apps:
             raise RunnerError("the volume of stuck is still held")

@@ -178,6 +178,18 @@ async def test_apps_that_do_not_stop_make_the_exit_code_1(place: Place) -> None:
     assert place.list_processes() == {}
 
 
+async def test_a_second_interrupt_hurries_and_a_third_kills(place: Place) -> None:
+    """Apps that take for ever to stop do not keep an operator who insists."""
+    process = place.start_ready()
+    async with RunnerClient(place.run_dir / "runner.sock") as client:
+        await client.set_secret("slow", "X", "v")
+    for said in ("stopping:", "hurrying:", "killed what was left"):
+        process.send_signal(signal.SIGINT)
+        place.wait_for(f"lockgate: {said}")
+    assert await asyncio.to_thread(process.wait, 30) == 1
+    assert place.list_processes() == {}
+
+
 def test_a_second_one_is_refused_and_names_the_first(place: Place) -> None:
     """With its pid; the first one is not disturbed."""
     first = place.start_ready()
