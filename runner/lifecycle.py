@@ -9,6 +9,8 @@ import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from runner.actions import Actions, note_failure
 from runner.apply import apply, apply_all
 from runner.errors import RefusedError, UnknownAppError
@@ -199,7 +201,15 @@ def load_spec_of(record: AppRecord) -> AppSpec:
     """The spec that was deployed last; raises `RefusedError` for an app that never was."""
     if not record.spec:
         raise RefusedError(f"{record.name} was never deployed: run `lockgate deploy` first")
-    return AppSpec.model_validate(record.spec)
+    try:
+        return AppSpec.model_validate(record.spec)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise RefusedError(
+            f"{record.name} was deployed by another version of Lockgate, whose {key} this one does"
+            f" not take ({first['msg']}): deploy it again"
+        ) from None
 
 
 def format_bytes(size: int) -> str:

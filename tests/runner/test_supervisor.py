@@ -1,0 +1,179 @@
+from datetime import timedelta
+from itertools import pairwise
+
+from runner.engines import ContainerState, ObservedContainer
+from runner.events import AppState
+from runner.supervisor import Supervisor
+from tests.support.assembly import Assembly
+
+
+async def deploy(assembly: Assembly) -> Supervisor:
+    await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    return assembly.build_supervisor()
+
+
+async def settle(assembly: Assembly, supervisor: Supervisor) -> None:
+    """One turn, and the operations that it began."""
+    async with assembly.operations:
+        await supervisor.turn()
+
+
+async def test_an_app_that_serves_is_left_alone(assembly: Assembly) -> None:
+    """A turn in peace changes nothing."""
+    supervisor = await deploy(assembly)
+    record, table = assembly.need_record(), assembly.gateway.table
+    await settle(assembly, supervisor)
+    assert assembly.need_record() == record
+    assert assembly.gateway.table == table
+
+
+async def test_an_app_that_exited_is_brought_back_as_the_same_generation(
+    assembly: Assembly,
+) -> None:
+    """No new generation, no build: the container is started again."""
+    supervisor = await deploy(assembly)
+    assembly.engine.crash("hello", 1, 1)
+    await settle(assembly, supervisor)
+    assert assembly.engine.containers[("hello", 1)].state is ContainerState.running
+    record = assembly.need_record()
+    assert (record.state, record.last_generation) == ("healthy", 1)
+    assert assembly.gateway.table.routes[0].upstream == "hello/1"
+
+
+async def test_what_happened_is_told_while_it_is_down(assembly: Assembly) -> None:
+    """Out of memory is not just an exit code."""
+    supervisor = await deploy(assembly)
+    assembly.engine.crash("hello", 1, 137, oom=True)
+    assembly.engine.start_error = "not now"
+    await settle(assembly, supervisor)
+    record = assembly.need_record()
+    assert "used more memory" in assembly.gateway.table.routes[0].reason or record.reason
+    assert assembly.gateway.table.routes[0].upstream is None
+
+
+async def test_an_app_that_does_not_stay_up_is_tried_with_growing_pauses(
+    assembly: Assembly,
+) -> None:
+    """A second after the first try, two after the next, and so on: no storm of starts."""
+    supervisor = await deploy(assembly)
+    assembly.engine.crash("hello", 1, 1)
+    assembly.engine.start_error = "still broken"
+    tries = []
+    for second in range(20):
+        assembly.now_s = 100.0 + second
+        before = len(assembly.engine.stopped)
+        await supervisor_turn(assembly, supervisor)
+        if len(assembly.engine.stopped) > before:
+            tries.append(second)
+    assert tries[0] == 0
+    pauses = [later - earlier for earlier, later in pairwise(tries)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] >= 4 * pauses[0]
+
+
+async def supervisor_turn(assembly: Assembly, supervisor: Supervisor) -> None:
+    """A turn with operations of its own, since `Operations` closes for good when it is left."""
+    operations = type(assembly.operations)()
+    supervisor._operations = operations
+    async with operations:
+        await supervisor.turn()
+
+
+async def test_a_gateway_that_forgot_its_table_gets_it_again(assembly: Assembly) -> None:
+    """After a crash of the gateway the hosts are back within a turn."""
+    supervisor = await deploy(assembly)
+    assembly.gateway.restart()
+    await settle(assembly, supervisor)
+    assert [route.upstream for route in assembly.gateway.table.routes] == ["hello/1"]
+
+
+async def test_a_drained_generation_is_retired(assembly: Assembly) -> None:
+    """Once its last socket is gone: container, identity, code and record."""
+    supervisor = await deploy(assembly)
+    assembly.gateway.sockets["hello/1"] = 1
+    assembly.repo.commit({"app.py": "print('other')\n"})
+    await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    await supervisor_turn(assembly, supervisor)
+    assert ("hello", 1) in assembly.engine.containers
+    assembly.gateway.sockets.clear()
+    await supervisor_turn(assembly, supervisor)
+    assert set(assembly.engine.containers) == {("hello", 2)}
+    assert ("hello", 1) not in assembly.pki.registered
+    assert [g.number for g in assembly.need_record().generations] == [2]
+
+
+async def test_a_drain_ends_at_its_deadline(assembly: Assembly) -> None:
+    """Sockets that are still open then are cut, and not a second earlier."""
+    supervisor = await deploy(assembly)
+    assembly.gateway.sockets["hello/1"] = 1
+    assembly.repo.commit({"app.py": "print('other')\n"})
+    await assembly.lifecycle.deploy(assembly.build_spec(drain="1m"), assembly.events.append)
+    assembly.now_s = 59.0
+    await supervisor_turn(assembly, supervisor)
+    assert assembly.gateway.closed == []
+    assembly.now_s = 60.0
+    await supervisor_turn(assembly, supervisor)
+    assert assembly.gateway.closed == ["hello/1"]
+    assert ("hello", 1) not in assembly.engine.containers
+
+
+async def test_a_leaf_is_renewed_at_half_life_and_the_agent_keeps_its_settings(
+    assembly: Assembly,
+) -> None:
+    """Not before 45 % of its life, surely after 55 %."""
+    supervisor = await deploy(assembly)
+    settings = assembly.parts.handover.read_identity("hello", 1, "agent.json")
+    assembly.now_s = 0.44 * 86400
+    await supervisor_turn(assembly, supervisor)
+    assert len(assembly.pki.issued) == 1
+    assembly.now_s = 0.56 * 86400
+    assembly.pki.now += timedelta(seconds=assembly.now_s)
+    await supervisor_turn(assembly, supervisor)
+    await supervisor_turn(assembly, supervisor)
+    assert len(assembly.pki.issued) == 2
+    assert assembly.parts.handover.read_identity("hello", 1, "agent.json") == settings
+
+
+async def test_what_runs_is_adopted_after_the_runner_was_killed(assembly: Assembly) -> None:
+    """A new runner on the same engine: published again under the same generation, not restarted."""
+    await deploy(assembly)
+    assembly.parts.addresses.clear()
+    assembly.parts.leaves.clear()
+    assembly.gateway.restart()
+    await assembly.build_supervisor().adopt()
+    assert assembly.engine.stopped == []
+    assert [route.upstream for route in assembly.gateway.table.routes] == ["hello/1"]
+
+
+async def test_a_container_that_no_record_accounts_for_is_stopped(assembly: Assembly) -> None:
+    """Left by a deploy that was killed half-way."""
+    await deploy(assembly)
+    uuid = assembly.need_record().uuid
+    orphan = ObservedContainer("hello", 9, uuid, "s", ContainerState.running, "10.201.0.9:8443")
+    assembly.engine.containers[("hello", 9)] = orphan
+    await assembly.build_supervisor().adopt()
+    assert set(assembly.engine.containers) == {("hello", 1)}
+
+
+async def test_an_app_under_operation_is_not_looked_after(assembly: Assembly) -> None:
+    """A deploy and a recovery of one app never meet."""
+    supervisor = await deploy(assembly)
+    assembly.engine.crash("hello", 1, 1)
+    async with assembly.operations as operations:
+
+        async def look(report: object) -> object:
+            await supervisor.turn()
+            return await assembly.lifecycle.restart("hello", assembly.events.append)
+
+        operation = operations.start("hello", "restart", "a test", look, is_committed=True)  # type: ignore[arg-type]
+        async for _ in operation.follow():
+            pass
+    assert assembly.need_record().state == AppState.healthy.value
+    assert set(assembly.engine.containers) == {("hello", 2)}
+
+
+async def test_after_halt_there_is_no_turn(assembly: Assembly) -> None:
+    """A stop of all apps is not undone by the loop."""
+    supervisor = await deploy(assembly)
+    await supervisor.halt()
+    await supervisor.run()
