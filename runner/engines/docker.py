@@ -48,6 +48,7 @@ from runner.engines.facts import (
     parse_socket,
     parse_subnets,
     parse_tags,
+    refuse_ordinary_user,
 )
 from runner.engines.lines import LineSplitter
 from runner.engines.rootfs import detect_suite, open_rootfs
@@ -95,6 +96,7 @@ class DockerEngine:
         """See `Engine.check`; the first takes away builds that a killed runner left."""
         async with self._locks[""]:
             traits = self._traits = judge_info(await self._do(lambda: self._api().info()))
+            refuse_ordinary_user(os.geteuid())
             if not self._image_id:
                 await self._remove_all([f"{documents.LABEL_ROLE}={documents.ROLE_BUILD}"])
             image_id = await self._ensure_image()
@@ -109,7 +111,6 @@ class DockerEngine:
             image_id=image_id,
             python=python.version,
             python_path=python.path,
-            gives_up=None if os.geteuid() == 0 else shared,
             notes=traits.notes,
         )
 
@@ -121,9 +122,7 @@ class DockerEngine:
         mounts: Sequence[Mount],  # noqa: ARG002
         tmpfs: Sequence[Tmpfs],  # noqa: ARG002
     ) -> EnginePaths:
-        """See `Engine.paths`; when we are not root, both uids are our own."""
-        if os.geteuid() != 0:
-            return documents.build_paths(os.geteuid(), os.geteuid())
+        """See `Engine.paths`."""
         agent_uid = self._uid_base + 2 * slot
         return documents.build_paths(agent_uid, agent_uid + 1)
 

@@ -93,6 +93,15 @@ def judge_info(info: Mapping[str, Any]) -> EngineTraits:
     return EngineTraits(version, security, "name=userns" in options, tuple(notes))
 
 
+def refuse_ordinary_user(uid: int) -> None:
+    """Agent and app have a uid each, and nobody but root can give them their files."""
+    if uid != 0:
+        raise EngineError(
+            "the Docker engine needs Lockgate to run as root, to give agent and app a uid each:"
+            f" start it as root, {PROCESS_REMEDY}"
+        )
+
+
 def parse_observed(inspected: Mapping[str, Any]) -> ObservedContainer:
     """`GET /containers/{id}/json` of one of our app containers → what the engine holds."""
     labels: Mapping[str, str] = inspected["Config"].get("Labels") or {}

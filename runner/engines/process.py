@@ -46,6 +46,7 @@ from runner.engines.runfiles import ProcessRecord, RunFiles
 from runner.engines.sandbox import build_app_sandbox, build_sandbox, describe_losses
 
 RAM_NAMES = ("home", "tmp")
+REAP_TIMEOUT_S = 1.0
 
 
 class ProcessEngine:
@@ -199,12 +200,8 @@ class ProcessEngine:
         self._children.clear()
 
     async def _observe(self, record: ProcessRecord) -> ObservedContainer:
-        key = (record.app, record.generation)
-        child = self._children.get(key)
         is_running = is_alive(record.process)
-        code = None
-        if not is_running and child is not None:
-            code = await child.wait()
+        code = None if is_running else await self._find_exit_code(record)
         return ObservedContainer(
             app=record.app,
             generation=record.generation,
@@ -214,6 +211,16 @@ class ProcessEngine:
             address=record.address if is_running else None,
             exit_code=None if code is None else code if code >= 0 else 128 - code,
         )
+
+    async def _find_exit_code(self, record: ProcessRecord) -> int | None:
+        """Of a process that has ended, if it was our child; it may be about to be reaped."""
+        child = self._children.get((record.app, record.generation))
+        if child is None or child.pid != record.process.pid:
+            return None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REAP_TIMEOUT_S):
+                return await child.wait()
+        return None
 
     def _make_places(self, spec: ContainerSpec, ram: Sequence[str]) -> None:
         """The socket's folder for the agent, home and temporary files for the app."""

@@ -15,12 +15,20 @@ from runner import source as module
 from runner.source import Credentials, SourceError, fetch, resolve_commit
 from runner.spec import Source
 from tests.support.git_servers import open_https, open_ssh
+from tests.support.passable import open_passable_folder
 from tests.support.repos import make_repo
 
 NOTHING = Credentials()
 IS_ROOT = os.geteuid() == 0
 UID = 234567 if IS_ROOT else None
 TOKEN = "ghp_canary0123456789"
+
+
+@pytest.fixture
+def tmp_path():
+    """One that the users under whom git runs can pass through."""
+    with open_passable_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -39,7 +47,6 @@ def place(tmp_path):
     """A generation's directory on a volume."""
     generation = tmp_path / "generation"
     generation.mkdir()
-    open_way(tmp_path)
     if UID is not None:
         os.chown(generation, UID, UID)
     return generation
@@ -48,32 +55,25 @@ def place(tmp_path):
 @pytest.fixture
 def ram(tmp_path):
     """Stands for the RAM directory."""
-    open_way(tmp_path)
     folder = tmp_path / "ram"
     folder.mkdir(mode=0o711)
     return folder
 
 
 @pytest.fixture(scope="module")
-def https(tmp_path_factory):
+def https():
     """An HTTPS git server that wants a token; the machine trusts its certificate."""
-    with open_https(tmp_path_factory.mktemp("https"), TOKEN) as server:
+    with open_passable_folder() as folder, open_https(folder, TOKEN) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def ssh(tmp_path_factory):
+def ssh():
     """An sshd with one deploy key that may only read."""
     if not Path("/usr/sbin/sshd").exists() or not IS_ROOT:
         pytest.skip("needs sshd and root to start it")
-    with open_ssh(tmp_path_factory.mktemp("ssh")) as server:
+    with open_passable_folder() as folder, open_ssh(folder) as server:
         yield server
-
-
-def open_way(folder: Path) -> None:
-    """Let other users pass through a test's folder."""
-    for parent in (folder, *list(folder.parents)[:2]):
-        parent.chmod(0o755)
 
 
 def list_files(place: Path) -> list[str]:

@@ -119,9 +119,10 @@ def build_handler(folder: Path, token: str) -> type[http.server.BaseHTTPRequestH
 
 @contextmanager
 def open_https(folder: Path, token: str) -> Iterator[HttpsServer]:
-    """Serve a private repository; git trusts the server meanwhile (`GIT_SSL_CAINFO`)."""
-    for parent in (folder, *list(folder.parents)[:2]):
-        parent.chmod(0o755)  # git runs as another user and must read the certificate
+    """Serve a private repository from a folder that git's user can pass through.
+
+    Git trusts the server meanwhile (`GIT_SSL_CAINFO`).
+    """
     _, commit = make_private_repo(folder)
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -162,7 +163,6 @@ def build_fingerprint(public: str) -> str:
 @contextmanager
 def open_ssh(folder: Path) -> Iterator[SshServer]:
     """An sshd of our own whose only user may do nothing but read the repository."""
-    folder.chmod(0o755)
     bare, commit = make_private_repo(folder)
     _, host_key = make_key(folder / "host")
     _, other_host_key = make_key(folder / "other_host")

@@ -14,6 +14,7 @@ from runner.engines.facts import (
     parse_socket,
     parse_subnets,
     parse_tags,
+    refuse_ordinary_user,
 )
 
 LABELS = {
@@ -81,6 +82,13 @@ def test_unreachable_kinds_of_engine(info, words):
     """Engines whose containers have no address here are refused, with a remedy."""
     with pytest.raises(EngineError, match=f"{words}.*engine.kind to process"):
         judge_info(INFO | info)
+
+
+def test_ordinary_user():
+    """Without root there are no uids for agent and app, and the other engine is the remedy."""
+    refuse_ordinary_user(0)
+    with pytest.raises(EngineError, match="start it as root, or set engine.kind to process"):
+        refuse_ordinary_user(1000)
 
 
 def test_quirks():
