@@ -60,6 +60,7 @@ async def serve(config_path: Path, seal_fd: int, parent_fd: int | None) -> None:
 
 async def build_parts(config: LockgateConfig, key: bytes) -> Parts:
     """Choose what this host can do. Raises `RunnerError` with the remedy if it cannot."""
+    wall_clock = time.time
     engine, facts = await choose_engine(config)
     choice = await choose_volume_driver(config.volumes.encryption, config.state_dir / "volumes")
     await choice.driver.clean()
@@ -74,10 +75,10 @@ async def build_parts(config: LockgateConfig, key: bytes) -> Parts:
         pki=PkiClient(config.pki_socket_path),
         gateway=GatewayClient(config.gateway_socket_path),
         audit=Audit(config.state_dir / "audit.jsonl"),
-        wall_clock=time.time,
+        wall_clock=wall_clock,
         clock=time.monotonic,
         agent_dir=copy_agent(AGENT_SOURCE, config.run_dir / "agent"),
-        table_version=int(time.time()),
+        table_version=int(wall_clock()),
     )
 
 

@@ -22,10 +22,12 @@ from runner.build import (
 from runner.config import BuildConfig
 from runner.engines import CODE, VENV, BuildSpec, Engine, EngineFacts, Mount, Resources
 from runner.engines.docker import DockerEngine
+from runner.engines.process import ProcessEngine
 from runner.layout import VolumeLayout
 from runner.spec import AppSpec, Source
 from runner.store import AppRecord
 from tests.runner.engines.test_docker import REASON
+from tests.support.passable import open_passable_folder
 from tests.support.ports import pick_address_pool
 
 UID = 234568 if os.geteuid() == 0 else None
@@ -82,19 +84,30 @@ class Bench:
         return "\n".join(lines) if code == 0 else f"exit code {code}: {lines}"
 
 
-@pytest.fixture(params=["docker"])
-async def bench(request, tmp_path) -> AsyncIterator[Bench]:
-    """An engine of each kind and an empty volume."""
+def open_engine(kind: str, folder: Path) -> Engine:
+    """An engine of a kind, with names, bridges and a folder of its own."""
+    if kind == "process":
+        return ProcessEngine(folder / "engine", uid_base=(UID or 1) - 1)
     if REASON is not None:
         pytest.skip(REASON)
-    engine = DockerEngine(uuid.uuid4().hex[:12], address_pool=pick_address_pool())
-    layout = VolumeLayout(tmp_path / "volume")
-    for folder in (layout.root, layout.generations, layout.environments):
-        folder.mkdir()
-        folder.chmod(0o755)
-    yield Bench(engine, await engine.check(), layout)
-    await engine.remove_app("hello")
-    await engine.close()
+    return DockerEngine(uuid.uuid4().hex[:12], address_pool=pick_address_pool())
+
+
+@pytest.fixture(params=[pytest.param("docker", marks=pytest.mark.docker), "process", "plain"])
+async def bench(request, monkeypatch) -> AsyncIterator[Bench]:
+    """An engine of each kind (`plain`: processes without a sandbox) and an empty volume."""
+    kind = "process" if request.param == "plain" else request.param
+    if request.param == "plain":
+        monkeypatch.setattr("runner.engines.interpreter.VARIANTS", (("--no-such-option",),))
+    with open_passable_folder() as folder:
+        engine = open_engine(kind, folder)
+        layout = VolumeLayout(folder / "volume")
+        for path in (layout.root, layout.generations, layout.environments):
+            path.mkdir()
+            path.chmod(0o755)
+        yield Bench(engine, await engine.check(), layout)
+        await engine.remove_app("hello")
+        await engine.close()
 
 
 def list_environments(bench: Bench) -> list[str]:
@@ -102,7 +115,6 @@ def list_environments(bench: Bench) -> list[str]:
     return sorted(path.name for path in bench.layout.environments.iterdir())
 
 
-@pytest.mark.docker
 async def test_requirements(bench):
     """requirements.txt becomes an environment of the app's uid, compiled, without cache, once."""
     bench.write(requirements__txt="six==1.17.0\n")
@@ -118,7 +130,6 @@ async def test_requirements(bench):
     assert (again.env_hash, again.is_kept) == (made.env_hash, True)
 
 
-@pytest.mark.docker
 async def test_lock(bench):
     """uv.lock is installed as it is, without development tools and without the project."""
     bench.write(pyproject__toml=LOCKED)
@@ -130,7 +141,6 @@ async def test_lock(bench):
     assert sorted(path.name for path in code.iterdir()) == ["pyproject.toml", "uv.lock"]
 
 
-@pytest.mark.docker
 async def test_project(bench):
     """pyproject.toml alone: its dependencies are installed."""
     bench.write(pyproject__toml=f'{PROJECT}dependencies = ["six"]\n')
@@ -138,7 +148,6 @@ async def test_project(bench):
     assert (await bench.run(made.env_hash, "import six; print(six.PY3)")) == "True"
 
 
-@pytest.mark.docker
 async def test_dependency_that_is_built(bench):
     """A dependency on a folder of the code is built, and a change of it is a new environment."""
     bench.write(requirements__txt="./lib\n")
@@ -154,7 +163,6 @@ async def test_dependency_that_is_built(bench):
     assert await bench.run(second.env_hash, "import lib; print(lib.answer)") == "42"
 
 
-@pytest.mark.docker
 @pytest.mark.parametrize(
     ("requirements", "words"),
     [
@@ -174,7 +182,6 @@ async def test_failed_build(bench, requirements, words):
     assert list_environments(bench) == []
 
 
-@pytest.mark.docker
 async def test_no_dependency_file(bench):
     """Code without a dependency file is refused before any container starts."""
     bench.write(app__py="")
@@ -183,7 +190,6 @@ async def test_no_dependency_file(bench):
     assert bench.lines == []
 
 
-@pytest.mark.docker
 async def test_index_that_is_not_there(bench):
     """An index that cannot be reached is named; the build's timeout covers all steps."""
     bench.write(requirements__txt="six\n")
@@ -193,7 +199,6 @@ async def test_index_that_is_not_there(bench):
         await bench.build(index_url="https://127.0.0.1:1/simple", timeout=1.0)
 
 
-@pytest.mark.docker
 async def test_half_made_environment_is_built_anew(bench):
     """What a killed runner left without a marker is not used."""
     bench.write(requirements__txt="six\n")
@@ -206,7 +211,6 @@ async def test_half_made_environment_is_built_anew(bench):
     assert not (place / "rubbish").exists()
 
 
-@pytest.mark.docker
 async def test_cancelled_build_leaves_nothing(bench):
     """A build that is cancelled leaves no environment."""
     bench.write(requirements__txt="six\n")
@@ -217,7 +221,6 @@ async def test_cancelled_build_leaves_nothing(bench):
     assert list_environments(bench) == []
 
 
-@pytest.mark.docker
 async def test_python_that_the_image_has_not(bench):
     """A Python that the image does not have is told with both ways out."""
     bench.write(requirements__txt="six\n")

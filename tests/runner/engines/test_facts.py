@@ -87,7 +87,7 @@ def test_unreachable_kinds_of_engine(info, words):
 def test_ordinary_user():
     """Without root there are no uids for agent and app, and the other engine is the remedy."""
     refuse_ordinary_user(0)
-    with pytest.raises(EngineError, match="start it as root, or set engine.kind to process"):
+    with pytest.raises(EngineError, match=r"start it as root, or set engine\.kind to process"):
         refuse_ordinary_user(1000)
 
 
