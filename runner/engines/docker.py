@@ -102,9 +102,6 @@ class DockerEngine:
             image_id = await self._ensure_image()
             python = await self._probe_python(image_id)
             self._image_id = image_id
-        shared = (
-            "agent and app of each container run under your own uid, not under two of their own"
-        )
         return EngineFacts(
             name=self.name,
             version=traits.version,

@@ -56,7 +56,7 @@ async def find_python(uid: int | None) -> tuple[ImagePython, str]:
         try:
             done = await host.run(argv, deadline_s=PROBE_DEADLINE_S, env={}, cwd="/", uid=uid)
         except host.HostError as error:
-            tried.append(str(error))
+            tried.append(f"{path}: {error}")
             continue
         fields = done.stdout.decode(errors="replace").strip().split("|")
         if done.code == 0 and len(fields) == 4:

@@ -48,9 +48,7 @@ class RunFiles:
         """Where the agent listens; raises `EngineError` if the kernel cannot take such a path."""
         path = str(self._place(app, generation) / SOCKET_NAME)
         if len(os.fsencode(path)) > SOCKET_PATH_LIMIT_BYTES:
-            raise EngineError(
-                f"{path} is too long for a Unix socket: set run_dir to a shorter path"
-            )
+            raise EngineError(f"{path} is too long for a Unix socket: set a shorter run_dir")
         return path
 
     def make_place(self, app: str, generation: int, uid: int | None) -> None:
