@@ -88,6 +88,8 @@ def explain_ssh(said: str, asked: Asked) -> str | None:
         return build_changed(host, pinned, f"fingerprint {offered[1]}")
     if other := OTHER_TYPES.search(said):
         return build_changed(host, pinned, f"keys of other types, {other[1]}")
+    if "No user exists for uid" in said:
+        return "ssh wants a user with a name: run Lockgate as one that /etc/passwd lists"
     if BAD_KEY_FILE.search(said):
         return "wrong deploy key: it is not a private key, or it has a passphrase"
     if "Permission denied (" in said:

@@ -87,6 +87,7 @@ SSH = Asked("git@h:x", Address("ssh", "git@h:x", "h"), PINNED, has_token=False)
             SSH,
             "git@h:x is unreachable: h refuses the connection",
         ),
+        ("No user exists for uid 12345\nfatal: Could not", SSH, "ssh wants a user with a name"),
         ("fatal: the earth moved", HTTPS, "https://h/x.git: the earth moved"),
     ],
 )
