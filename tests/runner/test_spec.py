@@ -185,3 +185,12 @@ def test_the_operators_variables_win_over_defaults_but_not_over_what_is_enforced
     env = build_app_env(spec, "https://h", "h", 8501, venv="/v")
     assert env["STREAMLIT_CLIENT_SHOW_ERROR_DETAILS"] == "full"
     assert env["PATH"].startswith("/v/bin:")
+
+
+def test_what_is_enforced_wins_however_the_spec_came_in() -> None:
+    """A spec that did not come through the file check cannot move the app's port."""
+    whole = parse(GOOD).model_dump(mode="json")
+    wrong = {"STREAMLIT_SERVER_PORT": "1", "LOCKGATE_APP": "other"}
+    spec = AppSpec.model_validate({**whole, "env": wrong})
+    env = build_app_env(spec, "https://h", "h", 8501)
+    assert (env["STREAMLIT_SERVER_PORT"], env["LOCKGATE_APP"]) == ("8501", "hello")
