@@ -40,11 +40,16 @@ class CertificateFiles(Section):
 
 
 class GatewayLimits(Section):
-    """What a stranger may take; every time is a deadline or an idle time in seconds."""
+    """What a stranger may take; every time is a deadline or an idle time in seconds.
+
+    `request_body_rate` is the slowest upload, in bytes per second, once `request_body_idle` is
+    over.
+    """
 
     tls_handshake: Duration = 10.0
     request_head: Duration = 10.0
     request_body_idle: Duration = 30.0
+    request_body_rate: Annotated[Size, Field(ge=1)] = 1024
     response_head: Duration = 60.0
     response_idle: Duration = 300.0
     write_stall: Duration = 60.0

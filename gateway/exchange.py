@@ -23,6 +23,7 @@ from gateway.headers import (
     forwards_interim,
 )
 from gateway.heads import Body, RequestHead, ResponseHead
+from gateway.messages import is_event_stream
 from gateway.pages import build_page, wants_json
 from gateway.pool import FULL, OPEN
 from gateway.relay import AppConnection, Asker
@@ -59,8 +60,9 @@ class Exchange:
         "_keep_alive",
         "_out",
         "_phase",
-        "_reason",
         "_retries",
+        "_slow_s",
+        "_slow_since",
         "_started",
         "_status",
         "_upstream",
@@ -91,9 +93,9 @@ class Exchange:
         self._keep_alive = False
         self._idle_s = site.limits.response_idle
         self._retries = 1
+        self._slow_since = self._slow_s = 0.0
         self._body_limit_bytes = site.limits.body_bytes
         self._status = 0
-        self._reason = ""
         self.bytes_in = self.bytes_out = 0
 
     def __repr__(self) -> str:
@@ -131,7 +133,7 @@ class Exchange:
             self.asker.hold_body(True)
         else:
             self._connection.send_body(body)
-        self._set_deadline(self.site.limits.request_body_idle)
+        self._set_body_deadline()
 
     def end_body(self) -> None:
         """The request's body is whole."""
@@ -155,7 +157,7 @@ class Exchange:
         """A deadline has passed: whose fault it is decides what is answered."""
         if self._phase is Phase.answering:
             self._cut_answer("response_timeout")
-        elif self.asker.is_body_open:
+        elif self.asker.is_body_open and not self._slow_since:
             self.refuse(Refusal.of("body_timeout"))
         else:
             self.refuse(Refusal.of("upstream_timeout", close=False))
@@ -253,8 +255,16 @@ class Exchange:
             self.refuse(Refusal.of(reason, close=False))
 
     def request_paused(self, is_paused: bool) -> None:
-        """The app is slow to read the request."""
+        """The app is slow to read the request: that time is not the visitor's."""
         self.asker.hold_body(is_paused)
+        now = self.site.now()
+        if is_paused:
+            self._slow_since = now
+            self._set_deadline(self.site.limits.response_head)
+        else:
+            self._slow_s += now - self._slow_since
+            self._slow_since = 0.0
+            self._set_body_deadline()
 
     # Decisions.
 
@@ -343,6 +353,14 @@ class Exchange:
     def _set_deadline(self, seconds: float) -> None:
         self.asker.deadline = self.site.now() + seconds
 
+    def _set_body_deadline(self) -> None:
+        """A body may neither stop for long nor trickle below its rate (slow attacks)."""
+        limits, now = self.site.limits, self.site.now()
+        own_s = limits.request_body_idle + self.bytes_in / limits.request_body_rate
+        self.asker.deadline = min(
+            now + limits.request_body_idle, self._started + self._slow_s + own_s
+        )
+
     def _cut_answer(self, reason: str) -> None:
         self._end(reason, self._status)
         self.asker.abort()
@@ -380,11 +398,3 @@ class Exchange:
             target=head.target,
             upstream="" if self._upstream is None else self._upstream.name,
         )
-
-
-def is_event_stream(head: ResponseHead) -> bool:
-    """Whether an answer is server-sent events, which may be silent for long."""
-    return any(
-        name == b"content-type" and value.lower().startswith(b"text/event-stream")
-        for name, value in head.headers
-    )

@@ -50,6 +50,7 @@ class Visitor(asyncio.Protocol):
         "_served",
         "_site",
         "_transport",
+        "_unsent",
         "deadline",
         "exchange",
         "peer_ip",
@@ -75,6 +76,7 @@ class Visitor(asyncio.Protocol):
         self._is_advancing = False
         self._is_closing = False
         self._is_write_paused = False
+        self._unsent = 0
 
     def __repr__(self) -> str:
         state = "closing" if self._is_closing else "busy" if self.exchange else "idle"
@@ -114,6 +116,7 @@ class Visitor(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The visitor is slow to read."""
         self._is_write_paused = True
+        self._unsent = self._transport.get_write_buffer_size()
         if self.exchange is not None:
             self.exchange.pause_answer(True)
 
@@ -188,6 +191,8 @@ class Visitor(asyncio.Protocol):
     def expire(self) -> None:
         """The deadline has passed."""
         self.deadline = self._site.now() + self._site.limits.write_stall
+        if self._is_write_paused and self._has_read_some():
+            return
         if self.exchange is not None:
             self.exchange.expire()
         elif self._is_closing:
@@ -287,6 +292,11 @@ class Visitor(asyncio.Protocol):
             )
         )
         self._linger(_LINGER_AFTER_HEAD_S)
+
+    def _has_read_some(self) -> bool:
+        """Whether a slow visitor has taken anything since it was last looked at."""
+        before, self._unsent = self._unsent, self._transport.get_write_buffer_size()
+        return self._unsent < before
 
     def _hold(self, reason: int, is_held: bool) -> None:
         holds = self._holds | reason if is_held else self._holds & ~reason

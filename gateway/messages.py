@@ -348,3 +348,11 @@ class ResponseReader:
             sink.phrase,
             self._limits,
         )
+
+
+def is_event_stream(head: ResponseHead) -> bool:
+    """Whether an answer is server-sent events, which may be silent for long."""
+    return any(
+        name == b"content-type" and value.lower().startswith(b"text/event-stream")
+        for name, value in head.headers
+    )

@@ -436,6 +436,75 @@ async def test_gives_up_on_an_upload_that_stops(start_lab: OpenLab) -> None:
         await check_clean(lab, app)
 
 
+async def test_gives_up_on_an_upload_that_trickles(start_lab: OpenLab) -> None:
+    """A body that never stops but is slower than its rate is a 408, too."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+
+    async with start_lab(request_body_idle="300ms", request_body_rate="1KiB") as lab:
+        app = await lab.serve(script)
+        visit = await lab.connect()
+        await visit.send(UPLOAD)
+        for _ in range(20):
+            await visit.send(b"x")
+            await asyncio.sleep(0.03)
+            lab.site.sweep(lab.site.now())
+        assert (await visit.read()).status == 408
+        visit.abort()
+        await check_clean(lab, app)
+
+
+async def test_blames_the_app_for_an_upload_that_it_does_not_read(start_lab: OpenLab) -> None:
+    """When the app stops reading, the visitor's time does not run, the app's does: 504."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        await asyncio.sleep(3)
+
+    limits = {"request_body_idle": "100ms", "response_head": "600ms", "window_bytes": "64KiB"}
+    async with start_lab(**limits) as lab:
+        await lab.serve(script)
+        visit = await lab.connect()
+        visit.writer.write(UPLOAD + b"x" * 30_000_000)
+        await asyncio.sleep(0.4)
+        lab.site.sweep(lab.site.now())
+        await asyncio.sleep(0.4)
+        lab.site.sweep(lab.site.now())
+        assert (await visit.read()).status == 504
+        visit.abort()
+        await lab.settle()
+
+
+async def test_slow_reader_lives_and_dead_reader_does_not(start_lab: OpenLab) -> None:
+    """A visitor who reads a little each time is waited for; one who reads nothing is cut."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 40000000\r\n\r\n")
+        writer.write(b"x" * 40_000_000)
+        await writer.drain()
+        await reader.read(-1)
+
+    async with start_lab(write_stall="200ms") as lab:
+        app = await lab.serve(script)
+        visit = await lab.connect()
+        await visit.send(get())
+        await asyncio.sleep(0.3)
+        for _ in range(4):
+            await visit.reader.readexactly(4_000_000)
+            await asyncio.sleep(0.25)
+            lab.site.sweep(lab.site.now())
+        assert lab.site.report()[0].in_flight == 1
+        for _ in range(3):
+            await asyncio.sleep(0.25)
+            lab.site.sweep(lab.site.now())
+        await lab.settle()
+        await lab.settle(lambda: app.open == 0)
+        assert lab.read_log()[-1]["reason"] == "response_timeout"
+        visit.abort()
+
+
 async def test_cut_ends_an_answer_that_never_ends(lab: GatewayLab) -> None:
     """What the operator cuts is cut on both sides."""
 
