@@ -119,6 +119,17 @@ def test_the_roots_key_is_not_kept(site: Site) -> None:
         hierarchy.refresh(NOW + timedelta(days=50))
 
 
+def test_a_root_swapped_while_running_signs_nothing(site: Site, tmp_path: Path) -> None:
+    """Another root of the same trust domain and seal key does not take the first one's place."""
+    hierarchy = site.start()
+    other = Site(tmp_path / "other")
+    other.folder.mkdir()
+    other.start()
+    (other.folder / "root.json").rename(site.folder / "root.json")
+    with pytest.raises(KeystoreError, match="root changed on disk"):
+        hierarchy.refresh(NOW + timedelta(days=50))
+
+
 def test_another_seal_key_does_not_open(site: Site) -> None:
     """With another key nothing starts, and nothing is made anew."""
     site.start()

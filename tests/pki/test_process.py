@@ -41,7 +41,8 @@ def test_a_hardened_process_leaves_no_core() -> None:
 @only_root
 def test_nothing_of_root_is_left() -> None:
     """Every uid, gid and group is the unprivileged one, and the dumpable flag is off again."""
-    out = run(f"from pki.process import drop_privileges; drop_privileges(64051); {READ}")
+    begin = "import os; os.setgroups([0, 4]); from pki.process import drop_privileges"
+    out = run(f"{begin}; drop_privileges(64051); {READ}")
     ids = (64051, 64051, 64051)
     assert out.strip() == f"0 (0, 0) 1 {ids} {ids} []"
     out = run(

@@ -1,8 +1,10 @@
 """Every rule of validation, broken once: one field per row."""
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -14,7 +16,14 @@ from cryptography.x509.oid import NameOID
 from pki.errors import CertificateError
 from pki.profiles import Claim, Kind
 from pki.validate import check_certificate
-from tests.support.authorities import DAY, NOW, TRUST_DOMAIN, Authorities, make_authorities
+from tests.support.authorities import (
+    DAY,
+    NOW,
+    TRUST_DOMAIN,
+    Authorities,
+    make_authorities,
+    write_key,
+)
 
 AUTHORITIES: Authorities = make_authorities()
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -412,6 +421,18 @@ ROWS: list[tuple[str, Callable[[], Blueprint], str]] = [
         "not a SPIFFE path segment",
     ),
     (
+        "claim with a path in its trust domain",
+        lambda: replace(
+            APP,
+            claim=replace(APP.claim, trust_domain=f"{TRUST_DOMAIN}/x"),
+            subject=build_subject(f"{TRUST_DOMAIN}/x", "app", "hello"),
+        ).with_extension(
+            "names",
+            build_names(f"spiffe://{TRUST_DOMAIN}/x/app/hello/3", f"hello.apps.{TRUST_DOMAIN}/x"),
+        ),
+        "in the trust domain",
+    ),
+    (
         "subject key id",
         lambda: APP.with_extension(
             "subject_key", x509.SubjectKeyIdentifier.from_public_key(OTHER_KEY.public_key())
@@ -462,3 +483,17 @@ def test_outliving_the_issuer_is_refused() -> None:
     blueprint = replace(APP, start=late, end=late + DAY, now=late)
     with pytest.raises(CertificateError, match="outlive its issuer"):
         blueprint.check()
+
+
+def test_a_certificate_of_version_1_is_refused(tmp_path: Path) -> None:
+    """OpenSSL makes one of version 1 when no extension is asked for: it is refused for that."""
+    key = write_key(tmp_path / "key.pem", KEY)
+    name = ["-subj", "/O=lockgate.internal/OU=app/CN=hello"]
+    request = ["openssl", "req", "-new", "-key", str(key), *name]
+    pem = subprocess.run(request, capture_output=True, check=True, timeout=20).stdout
+    sign = ["openssl", "x509", "-req", "-key", str(key), "-days", "1"]
+    made = subprocess.run(sign, input=pem, capture_output=True, check=True, timeout=20).stdout
+    certificate = x509.load_pem_x509_certificate(made)
+    assert certificate.version is x509.Version.v1
+    with pytest.raises(CertificateError, match="version must be 3"):
+        check_certificate(certificate, certificate, APP.claim, KEY.public_key(), NOW)
