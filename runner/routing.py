@@ -7,7 +7,7 @@ table, with the state and reason that its visitors are told.
 from collections.abc import Mapping, Sequence
 
 from gateway import RouteEntry, TableDocument, UpstreamEntry
-from pki import build_app_dns_name, build_app_id
+from pki import build_app_dns_name, build_app_id, parse_size
 from runner.store import AppRecord
 
 REASON_LIMIT_CHARS = 512
@@ -53,6 +53,9 @@ def build_table(
                 upstream=upstream,
                 state=record.state,
                 reason=record.reason[:REASON_LIMIT_CHARS],
+                max_body_bytes=parse_size(limit)
+                if (limit := record.spec.get("max_upload"))
+                else None,
             )
         )
     return TableDocument(version=version, routes=tuple(routes), upstreams=tuple(upstreams))

@@ -47,6 +47,14 @@ def test_an_app_that_was_never_deployed_has_no_route() -> None:
     assert build_table(1, [build_record("hello", ())], {}, "lockgate.internal").routes == ()
 
 
+def test_the_apps_upload_limit_is_the_routes() -> None:
+    """As the spec's JSON has it; without one the gateway's own limit holds."""
+    record = build_record("hello", ("hello.localhost",), "published")
+    limited = record.model_copy(update={"spec": {**record.spec, "max_upload": "20MiB"}})
+    tables = [build_table(1, [r], {}, "lockgate.internal") for r in (record, limited)]
+    assert [t.routes[0].max_body_bytes for t in tables] == [None, 20 * 1024**2]
+
+
 def test_a_host_belongs_to_one_app() -> None:
     """The owner of a host is named, the app itself is no rival of its own."""
     records = [build_record("hello", ("a.localhost", "b.localhost"), "published")]
