@@ -1,5 +1,7 @@
 """Whatever an operator gets wrong is answered with one line that names it and what to do."""
 
+import os
+import re
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -80,9 +82,13 @@ def test_port_that_is_taken_is_named(lockgate: Installation) -> None:
         other.bind(("127.0.0.1", lockgate.https_port))
         other.listen()
         done = lockgate.lockgate("up", timeout_s=60)
-    assert done.code != 0
-    assert f"127.0.0.1:{lockgate.https_port}" in last_error(done)
-    assert "in use" in last_error(done)
+    address = f"127.0.0.1:{lockgate.https_port}"
+    assert re.fullmatch(
+        rf"error: gateway\.https: {re.escape(address)} is taken by \S+ \(pid {os.getpid()}\):"
+        r" stop that, or set gateway\.https to a free address",
+        last_error(done),
+    )
+    assert done.code == 1
 
 
 def test_engine_that_is_not_there_is_named(lockgate: Installation) -> None:
@@ -92,8 +98,10 @@ def test_engine_that_is_not_there_is_named(lockgate: Installation) -> None:
     lockgate.overrides = {"runner": {"engine": engine}}
     lockgate.write_config()
     done = lockgate.lockgate("up", timeout_s=60)
-    assert done.code != 0
-    assert f"no Docker engine: {socket_path} does not exist" in last_error(done)
+    assert done.code == 1
+    assert f"no Docker engine: {socket_path} does not exist; install and start it" in done.stderr
+    assert "set engine.kind to process" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def last_error(done: Done) -> str:

@@ -27,16 +27,22 @@ QUIET = (
 
 @dataclass
 class Witness:
-    """What a page did that nobody sees: console errors, exceptions, requests to strangers."""
+    """What a page did that nobody sees: console errors, exceptions, requests to strangers.
+
+    `waiting` are the addresses that were asked for and have neither been answered nor failed.
+    """
 
     errors: list[str] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list)
+    waiting: set[str] = field(default_factory=set)
 
     def watch(self, page: Page) -> None:
         """Begin to take notes."""
         page.on("console", self._note_console)
         page.on("pageerror", self._note_exception)
         page.on("request", self._note_request)
+        page.on("requestfinished", lambda request: self.waiting.discard(request.url))
+        page.on("requestfailed", lambda request: self.waiting.discard(request.url))
 
     def _note_console(self, message: ConsoleMessage) -> None:
         if message.type == "error":
@@ -46,6 +52,7 @@ class Witness:
         self.errors.append(str(error))
 
     def _note_request(self, request: Request) -> None:
+        self.waiting.add(request.url)
         host = urlsplit(request.url).hostname
         if host and not host.endswith(".localhost"):
             self.strangers.append(request.url)
@@ -90,5 +97,8 @@ def open_page(
         page = context.new_page()
         witness.watch(page)
         yield page
+    except Exception as error:
+        error.add_note(f"what nobody saw: {witness}")
+        raise
     finally:
         context.close()
