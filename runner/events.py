@@ -106,7 +106,7 @@ class DeployResult:
 
 @dataclass(frozen=True, slots=True)
 class RestartResult:
-    """A restart that succeeded; the code and the environment are those of before."""
+    """A restart that succeeded: a new generation with the commit and environment of before."""
 
     app: str
     generation: int
