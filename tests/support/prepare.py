@@ -154,6 +154,13 @@ def stop_engine(engine: subprocess.Popen[bytes]) -> None:
         engine.wait()
 
 
+def make_base_image(env: dict[str, str]) -> None:
+    """Once, so that tests that run side by side find it."""
+    argv = (sys.executable, "-m", "tests.support.base_image")
+    if subprocess.run(argv, cwd=ROOT, env=env, stdin=subprocess.DEVNULL).returncode:
+        fail("the base image cannot be made: its reason is above")
+
+
 def run_tests(arguments: Sequence[str], env: dict[str, str]) -> int:
     """pytest over everything: unit tests beside one serial group of host-wide tests."""
     argv = (
@@ -176,6 +183,7 @@ def main(argv: Sequence[str]) -> int:
     flags, rest = argv[:split], argv[split + 1 :]
     install_missing()
     with docker_engine() as env:
+        make_base_image(env)
         return (run_bench if "--bench" in flags else run_tests)(rest, env)
 
 
