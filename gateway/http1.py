@@ -25,7 +25,7 @@ from gateway.tls import get_sni
 from gateway.tunnel import End
 
 _LINGER_S = 2.0
-_LINGER_AFTER_HEAD_S = 0.2
+_LINGER_QUIET_S = 0.5
 _LINGER_BYTES = 4 * 1024 * 1024
 _JOIN_BYTES = 64 * 1024
 
@@ -160,7 +160,7 @@ class Visitor(asyncio.Protocol):
         """The exchange is done: go on with the next request, or end."""
         self.exchange = None
         if self._body is not None:
-            self._linger(_LINGER_S)
+            self._linger()
         elif keep_alive:
             self.deadline = self._site.now() + self._site.limits.keep_alive
             self._hold(_HELD_BY_APP, False)
@@ -291,7 +291,7 @@ class Visitor(asyncio.Protocol):
                 bytes_out=len(page),
             )
         )
-        self._linger(_LINGER_AFTER_HEAD_S)
+        self._linger()
 
     def _has_read_some(self) -> bool:
         """Whether a slow visitor has taken anything since it was last looked at."""
@@ -307,13 +307,20 @@ class Visitor(asyncio.Protocol):
                 self._transport.resume_reading()
         self._holds = holds
 
-    def _linger(self, seconds: float) -> None:
-        """Read and drop for a moment before closing (RFC 9112 section 9.6)."""
+    def _linger(self) -> None:
+        """Read and drop what is on its way, then close (RFC 9112 section 9.6)."""
         self._body = None
         self._pending = b""
         self._linger_bytes = _LINGER_BYTES
-        self._site.later(seconds, self._close)
         self._hold(_HELD_BY_APP, False)
+        self._await_quiet(0, self._site.now() + _LINGER_S)
+
+    def _await_quiet(self, seen_bytes: int, end: float) -> None:
+        """Close once nothing came for a moment, or at the instant `end`."""
+        if self._linger_bytes == seen_bytes or self._site.now() >= end:
+            self._close()
+        else:
+            self._site.later(_LINGER_QUIET_S, self._await_quiet, self._linger_bytes, end)
 
     def _drop(self, data: bytes) -> None:
         self._linger_bytes -= len(data)

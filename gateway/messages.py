@@ -185,8 +185,8 @@ class RequestReader:
 
     __slots__ = (
         "_buffer",
+        "_has_skipped",
         "_is_line_checked",
-        "_is_spent",
         "_limits",
         "_parser",
         "_sink",
@@ -197,9 +197,9 @@ class RequestReader:
         self._limits = limits
         self._sink = _Sink()
         self._parser = httptools.HttpRequestParser(self._sink)
-        self._is_spent = False
         self._buffer: bytes | bytearray = b""
         self._is_line_checked = False
+        self._has_skipped = False
         self.leftover = b""
 
     @property
@@ -215,9 +215,9 @@ class RequestReader:
             buffer += received
         else:
             scanned, buffer = 0, received
-            if received.startswith(b"\r\n"):
-                buffer = received[2:]
         if not self._is_line_checked:
+            if buffer.startswith(b"\r\n") and not self._has_skipped:
+                self._has_skipped, scanned, buffer = True, 0, buffer[2:]
             self._check_line(buffer)
         end = buffer.find(_END, scanned)
         if end < 0:
@@ -237,10 +237,7 @@ class RequestReader:
     def open_body(self, head: RequestHead) -> BodyReader:
         """The reader for the body that `head` announces."""
         if head.body is Body.chunked:
-            self._is_spent = True
             return ChunkedBody(self._parser, self._sink, "bad_syntax", self._limits)
-        if head.length:
-            self._is_spent = True  # the parser waits for a body that it will not see
         return LengthBody(head.length or 0)
 
     def _check_line(self, buffer: bytes | bytearray) -> None:
@@ -255,18 +252,15 @@ class RequestReader:
         self._is_line_checked = True
 
     def _parse(self, head: bytes) -> RequestHead:
-        self._is_line_checked = False
-        if self._is_spent:
-            self._is_spent = False
-            self._sink = _Sink()
-            self._parser = httptools.HttpRequestParser(self._sink)
-        sink, parser = self._sink, self._parser
-        sink.url, sink.fields, sink.is_complete = b"", [], False
+        """A parser is used once: what it remembers of a message could refuse the next one."""
+        self._is_line_checked = self._has_skipped = False
+        sink = self._sink = _Sink()
+        parser = self._parser = httptools.HttpRequestParser(sink)
         is_upgrade = False
         try:
             parser.feed_data(head)
         except httptools.HttpParserUpgrade:
-            is_upgrade = self._is_spent = True
+            is_upgrade = True
         except httptools.HttpParserError as error:
             raise Refusal.of("bad_syntax") from error
         return decide_request(

@@ -282,7 +282,8 @@ def bench(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     (folder / "access.log").chmod(0o666)
     config.write_text(
         f"state_dir: {folder}/state\nrun_dir: {folder}/run\n"
-        f"gateway: {{uid: {os.getuid()}, https: '127.0.0.1:{https}', http: null, access_log: {folder}/access.log}}\n"
+        f"gateway:\n  uid: {os.getuid()}\n  https: 127.0.0.1:{https}\n  http: null\n"
+        f"  access_log: {folder}/access.log\n"
     )
     python = [sys.executable, "-m"]
     with start([*python, "pki", "--config", str(config)], LOAD_CORE, folder / "pki.out"):

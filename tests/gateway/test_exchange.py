@@ -486,18 +486,17 @@ async def test_slow_reader_lives_and_dead_reader_does_not(start_lab: OpenLab) ->
         await writer.drain()
         await reader.read(-1)
 
-    async with start_lab(write_stall="200ms") as lab:
+    async with start_lab(write_stall="300ms") as lab:
         app = await lab.serve(script)
         visit = await lab.connect()
         await visit.send(get())
-        await asyncio.sleep(0.3)
-        for _ in range(4):
-            await visit.reader.readexactly(4_000_000)
-            await asyncio.sleep(0.25)
+        for _ in range(20):
+            await visit.reader.readexactly(1_000_000)
+            await asyncio.sleep(0.04)
             lab.site.sweep(lab.site.now())
         assert lab.site.report()[0].in_flight == 1
         for _ in range(3):
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.35)
             lab.site.sweep(lab.site.now())
         await lab.settle()
         await lab.settle(lambda: app.open == 0)

@@ -143,6 +143,20 @@ def test_request_reader_serves_on_after_each_kind_of_message() -> None:
 def test_request_reader_tolerates_one_empty_line() -> None:
     """RFC 9112 section 2.2: a line end before the request is read over."""
     assert RequestReader(Limits()).feed(b"\r\n" + GET) is not None
+    reader = RequestReader(Limits())
+    heads = [reader.feed(bytes([byte])) for byte in b"\r\n" + GET]
+    assert heads[-1] is not None
+    with pytest.raises(Refusal):
+        RequestReader(Limits()).feed(b"\r\n\r\n" + GET)
+
+
+def test_proxy_connection_ends_nothing() -> None:
+    """A field that llhttp reads as Connection, and we do not, leaves the next request alone."""
+    reader = RequestReader(Limits())
+    first = reader.feed(b"GET / HTTP/1.1\r\nHost: a\r\nProxy-Connection: close\r\n\r\n")
+    assert first is not None
+    assert first.keep_alive
+    assert reader.feed(GET) is not None
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 1000])
