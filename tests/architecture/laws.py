@@ -31,11 +31,15 @@ PROGRAM_STARTERS = {
 
 PURE_ROOMS = (
     *("gateway/errors.py", "gateway/routes.py", "gateway/upstream.py", "gateway/pool.py"),
-    *("gateway/framing.py", "gateway/headers.py", "gateway/drain.py", "gateway/pages/"),
+    *("gateway/framing.py", "gateway/headers.py", "gateway/pages/", "gateway/heads.py"),
+    *("gateway/fields.py", "gateway/address.py", "gateway/admission.py", "gateway/table.py"),
     *("runner/errors.py", "runner/spec.py", "runner/observed.py", "runner/plan.py"),
-    "runner/steps.py",
+    *("runner/steps.py", "runner/routing.py", "runner/urls.py", "runner/events.py"),
+    *("runner/grammar.py", "runner/streamlit.py", "runner/delivery.py", "runner/git.py"),
+    *("runner/git_reasons.py", "runner/environment.py", "runner/build_reasons.py"),
+    *("runner/engines/container.py", "runner/engines/image.py", "runner/engines/lines.py"),
     *("pki/errors.py", "pki/identity.py", "pki/profiles.py", "pki/csr.py", "pki/issuer.py"),
-    *("pki/validate.py", "pki/bundle.py", "pki/rotation.py", "pki/revocation.py"),
+    *("pki/validate.py", "pki/bundle.py", "pki/rotation.py"),
 )
 IMPURE_MODULES = {
     *("asyncio", "socket", "selectors", "select", "ssl", "subprocess", "threading", "signal"),
