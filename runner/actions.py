@@ -160,7 +160,9 @@ def _translated(perform: Performer) -> Performer:
     return performer
 
 
-async def note_failure(parts: Parts, app: str, error: BaseException) -> None:
+async def note_failure(
+    parts: Parts, app: str, error: BaseException, what: str = "last deploy failed"
+) -> None:
     """Say in `status` why the operation failed, without hiding that the old generation serves."""
     record = parts.store.load(app)
     if record is None:
@@ -168,7 +170,7 @@ async def note_failure(parts: Parts, app: str, error: BaseException) -> None:
     text = str(error) if isinstance(error, RunnerError) else "the operation was cancelled"
     serves = any(g.state == "published" for g in record.generations)
     state = AppState(record.state) if serves else AppState.failed
-    set_state(parts, app, state, f"last deploy failed: {text}" if serves else text)
+    set_state(parts, app, state, f"{what}: {text}" if serves else text)
     # The supervisor publishes again when the gateway cannot be told now.
     with contextlib.suppress(RunnerError):
         await publish(parts)

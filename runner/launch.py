@@ -7,10 +7,11 @@ path of traffic.
 
 import asyncio
 import json
-from datetime import datetime
+import random
+from datetime import UTC, datetime
 from itertools import chain, repeat
 
-from pki import make_key_and_csr
+from pki import make_key_and_csr, pick_renewal_time
 from runner.engines import (
     SHM,
     TMP,
@@ -29,7 +30,7 @@ from runner.logs import read_tail
 from runner.parts import Parts
 from runner.routing import build_upstream
 from runner.spec import AppSpec, build_app_argv, build_app_env, spec_hash
-from runner.store import AppRecord
+from runner.store import AppRecord, GenerationRecord
 from runner.urls import build_url
 from runner.work import Work, need_record
 
@@ -154,6 +155,18 @@ async def renew_leaf(parts: Parts, app: str, number: int) -> datetime:
         await asyncio.to_thread(parts.handover.read_identity, app, number, "agent.json")
     )
     return await issue_leaf(parts, app, number, parts.find_owners(record).agent, settings)
+
+
+def is_renewal_due(parts: Parts, app: str, generation: GenerationRecord) -> bool:
+    """Whether the leaf of a generation that runs is past half its life, give or take a tenth."""
+    key = (app, generation.number)
+    life = parts.leaves.get(key)
+    if key not in parts.addresses or life is None:
+        return False
+    # The same leaf always gets the same jitter: a leaf has one renewal time.
+    jitter = random.Random(f"{key}{life[0]}").uniform(-1, 1)  # noqa: S311
+    now = datetime.fromtimestamp(parts.wall_clock(), UTC)
+    return now >= pick_renewal_time(life[0], life[1], jitter)
 
 
 async def start(parts: Parts, work: Work) -> str:

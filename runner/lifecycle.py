@@ -23,6 +23,8 @@ from runner.events import (
     RestartResult,
     RunnerFacts,
 )
+from runner.launch import describe_exit
+from runner.observed import Standing
 from runner.parts import Parts
 from runner.plan import Desired, plan_deploy, plan_recover, plan_remove
 from runner.port import Report
@@ -94,8 +96,8 @@ class Lifecycle:
         work = Work(app, published.number, spec, published.commit, standing, report)
         work.env_hash = published.env_hash
         if not plan.is_converged:
-            set_state(self._parts, app, AppState.starting, self.find(app).reason)
-            await self._apply(plan, work)
+            reason = await self._note_outage(standing)
+            await self._apply(plan, work, f"{reason}; starting it again failed")
         return RestartResult(app, published.number, self._build_url(spec))
 
     async def remove(self, app: str, report: Report) -> RemoveResult:
@@ -123,11 +125,25 @@ class Lifecycle:
             )
         return record
 
+    async def _note_outage(self, standing: Standing) -> str:
+        """Tell visitors and operator what became of the container before it is started anew."""
+        name, published = standing.name, standing.published
+        if published is None or published.number in standing.running:
+            return "it did not answer"
+        gone = [c for c in standing.exited if c.generation == published.number]
+        reason = describe_exit(gone[0]) if gone else "its container is gone"
+        self._parts.addresses.pop((name, published.number), None)
+        if self.find(name).state == AppState.healthy.value:
+            set_state(self._parts, name, AppState.unhealthy, f"{reason}; starting it again")
+        await publish(self._parts)
+        return reason
+
     async def _plan(self, spec: AppSpec) -> tuple[Plan, Work]:
         taken = find_host_owner(self._parts.store.list().apps, spec.name, spec.hosts)
         if taken is not None:
             raise RefusedError(f"host {taken[0]} belongs to app {taken[1]}: choose another one")
         standing = await observe(self._parts, spec.name)
+        self._refuse_removed(standing)
         credentials = build_credentials(self._parts, spec.name, spec)
         commit = await resolve_commit(spec.source, credentials, ram_dir=self._parts.handover.root)
         plan = plan_deploy(self._desire(spec, commit), standing)
@@ -139,7 +155,15 @@ class Lifecycle:
             number = published.number
         return plan, Work(spec.name, number, spec, commit, standing, _ignore)
 
-    async def _apply(self, plan: Plan, work: Work) -> None:
+    def _refuse_removed(self, standing: Standing) -> None:
+        """Without its keys an app is only what a removal has left of it."""
+        record = standing.record
+        if record is not None and not self._parts.vault.has_app(record.uuid):
+            raise RefusedError(
+                f"{record.name} is being removed: run `lockgate remove {record.name}` to the end"
+            )
+
+    async def _apply(self, plan: Plan, work: Work, what: str = "last deploy failed") -> None:
         if work.standing.published is None and work.standing.record is not None:
             set_state(self._parts, work.app, AppState.building)
             await publish(self._parts)
@@ -147,7 +171,7 @@ class Lifecycle:
         try:
             await apply(plan, performers, work.report, self._parts.clock)
         except BaseException as error:
-            await note_failure(self._parts, work.app, error)
+            await note_failure(self._parts, work.app, error, what)
             raise
 
     def _desire(self, spec: AppSpec, commit: str) -> Desired:

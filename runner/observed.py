@@ -35,9 +35,11 @@ class Standing:
 
     @property
     def is_serving(self) -> bool:
-        """The published generation runs on an open volume."""
+        """The published generation runs on an open volume and has answered."""
         published = self.published
-        return self.is_volume_open and published is not None and published.number in self.running
+        if self.record is None or published is None or self.record.state != "healthy":
+            return False
+        return self.is_volume_open and published.number in self.running
 
 
 def build_standing(

@@ -81,6 +81,11 @@ class Operations:
         """Whether an operation on `app` could begin now."""
         return app not in self._running and not self._is_closing
 
+    @property
+    def count(self) -> int:
+        """How many are under way."""
+        return len(self._running)
+
     def check_free(self, app: str) -> None:
         """Raise `BusyError` while an operation on `app` is under way."""
         running = self._running.get(app)

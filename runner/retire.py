@@ -5,15 +5,20 @@ nothing to take away; the key of an app goes before anything else of it.
 """
 
 import asyncio
+from collections.abc import Awaitable
 
+from runner.errors import RunnerError
 from runner.events import AppState
 from runner.launch import GRACE_S
-from runner.parts import Parts
+from runner.parts import Parts, translate
 from runner.prepare import delete_code, delete_unused, find_layout
 from runner.publish import publish, set_state
 from runner.routing import build_upstream_name
 from runner.store import AppRecord
+from runner.volumes.mounts import remove_mountpoint
 from runner.work import need_record
+
+STOPS_AT_ONCE = 8
 
 
 async def withdraw(parts: Parts, app: str, number: int) -> str:
@@ -54,7 +59,7 @@ async def destroy_key(parts: Parts, app: str) -> str:
     """Without its key the volume is noise, whatever becomes of the other steps."""
     record = need_record(parts, app)
     parts.vault.destroy_app(record.uuid)
-    set_state(parts, app, AppState.stopped, "being removed")
+    set_state(parts, app, AppState.stopped, f"being removed; again: lockgate remove {app}")
     return "volume key and secrets"
 
 
@@ -93,10 +98,33 @@ async def withdraw_all(parts: Parts, app: str) -> str:
     return f"{len(serials)} valid leaves withdrawn"
 
 
+async def stop_all(parts: Parts) -> list[str]:
+    """Stop every app, lock every volume, unmount the RAM directory; what failed, a line each."""
+    failures: list[str] = []
+    gate = asyncio.Semaphore(STOPS_AT_ONCE)
+
+    async def attempt(what: str, work: Awaitable[None]) -> None:
+        async with gate:
+            try:
+                with translate():
+                    await work
+            except RunnerError as error:
+                failures.append(f"{what}: {error}")
+
+    async with asyncio.TaskGroup() as group:
+        for record in parts.store.list().apps:
+            group.create_task(attempt(record.name, stop_app(parts, record)))
+    for volume in await parts.driver.list_open():
+        await attempt(str(volume.mountpoint), parts.driver.close(volume.mountpoint))
+    await attempt("RAM directory", asyncio.to_thread(parts.handover.close))
+    return failures
+
+
 async def stop_app(parts: Parts, record: AppRecord) -> None:
     """Stop all containers of an app and lock its volume; what is desired stays desired."""
     for number in {g.number for g in record.generations}:
         await stop(parts, record.name, number)
     await parts.engine.remove_app(record.name)
     await parts.driver.close(parts.mountpoint(record.name))
+    await asyncio.to_thread(remove_mountpoint, parts.mountpoint(record.name))
     await asyncio.to_thread(parts.handover.remove_app, record.name)

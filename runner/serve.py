@@ -29,6 +29,7 @@ from runner.parts import Parts
 from runner.service import Service
 from runner.store import Store
 from runner.supervisor import Supervisor
+from runner.takeover import take_over
 from runner.vault import Vault
 from runner.volumes.catalog import choose_volume_driver
 
@@ -39,10 +40,10 @@ AGENT_SOURCE = Path(__file__).with_name("agent")
 async def serve(config_path: Path, seal_fd: int, parent_fd: int | None) -> None:
     """Serve until told to stop, or until the process that started us is gone."""
     parts = await build_parts(load_config(config_path), read_key(seal_fd))
+    await take_over(parts)
     lifecycle = Lifecycle(parts)
     async with Operations() as operations:
         supervisor = Supervisor(parts, lifecycle, operations)
-        await supervisor.adopt()
         service = Service(parts, lifecycle, supervisor)
         async with (
             serve_api(service, operations, parts.config.socket_path) as api,

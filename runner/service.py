@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from runner import doctor, retire
-from runner.errors import RefusedError
+from runner.errors import RefusedError, RunnerError
 from runner.events import (
     AppStatus,
     Check,
@@ -104,12 +104,9 @@ class Service:
     async def stop(self) -> None:
         """Stop every app, lock every volume, unmount the RAM directory."""
         await self._supervisor.halt()
-        parts = self._parts
-        for record in parts.store.list().apps:
-            await retire.stop_app(parts, record)
-        for volume in await parts.driver.list_open():
-            await parts.driver.close(volume.mountpoint)
-        await asyncio.to_thread(parts.handover.close)
+        failures = await retire.stop_all(self._parts)
+        if failures:
+            raise RunnerError(f"not everything is stopped: {'; '.join(failures)}")
 
     async def _deliver(self, record: AppRecord) -> None:
         if not record.spec:

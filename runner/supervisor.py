@@ -4,37 +4,37 @@ Theory: each turn looks at the engine, the gateway and the records, and leaves a
 an operation is at work on. What has to be done about an app is itself an operation, so a deploy and
 a recovery can never meet. An app that does not stay up is brought back with growing pauses.
 
-Invariants: adopts what runs and is accounted for, stops what is not; never touches a generation
-that serves; an error of one app or one turn does not end the loop.
+Invariants: never touches a generation that serves; begins no storm of starts; an error of one app
+or one turn does not end the loop.
 """
 
 import asyncio
-import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 
 import structlog
 
 from gateway import GatewayError, UpstreamReport
-from pki import PkiError, pick_renewal_time
+from pki import PkiError
 from runner import launch, retire
 from runner.engines import ContainerState, ObservedContainer
 from runner.errors import RunnerError
-from runner.events import AppState
+from runner.events import AppState, RemoveResult, RestartResult, Result
 from runner.lifecycle import Lifecycle, load_spec_of
-from runner.observed import list_orphans
 from runner.operations import Operations
-from runner.parts import Parts
-from runner.publish import publish, set_state
+from runner.parts import Parts, translate
+from runner.port import Report
+from runner.publish import publish
 from runner.routing import build_upstream_name
 from runner.store import AppRecord, GenerationRecord
+from runner.work import need_record
 
 TURN_S = 1.0
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
 CALM_S = 600.0
+RECOVERIES_AT_ONCE = 4
 
 _log = structlog.get_logger("runner")
 _FOREIGN = (RunnerError, GatewayError, PkiError)
@@ -59,23 +59,6 @@ class Supervisor:
         self._patience: dict[str, Patience] = {}
         self._turning = asyncio.Lock()
         self._is_halted = False
-
-    async def adopt(self) -> None:
-        """At the start: account for what a previous runner left, then publish what serves."""
-        parts = self._parts
-        containers = await parts.engine.observe()
-        records = parts.store.list().apps
-        for orphan in list_orphans(records, containers):
-            _log.info("orphan stopped", app=orphan.app, generation=orphan.generation)
-            await parts.engine.stop(orphan.app, orphan.generation, launch.GRACE_S)
-        known = {parts.mountpoint(record.name) for record in records}
-        for volume in await parts.driver.list_open():
-            if volume.mountpoint not in known:
-                await parts.driver.close(volume.mountpoint)
-        for record in records:
-            self._remember(record, containers)
-            await self._renew(record, is_due=True)
-        await publish(parts)
 
     async def run(self) -> None:
         """Turn after turn until halted."""
@@ -114,18 +97,24 @@ class Supervisor:
         containers: Sequence[ObservedContainer],
         upstreams: Sequence[UpstreamReport],
     ) -> None:
+        """What was observed may be a moment old: all that it decides is what to begin.
+
+        What is begun looks for itself, once it has the app for itself.
+        """
         for generation in record.generations:
             if generation.state == "draining" and self._has_drained(record, generation, upstreams):
-                await retire.cut(self._parts, record.name, generation.number)
-                await retire.retire(self._parts, record, generation.number)
+                self._begin(record.name, "clean-up", partial(self._retire, generation.number))
                 return
-        await self._renew(record, is_due=False)
+        if any(launch.is_renewal_due(self._parts, record.name, g) for g in record.generations):
+            self._begin(record.name, "renewal", self._renew)
+            return
         published = next((g for g in record.generations if g.state == "published"), None)
         if published is None or record.desired != "running":
             return
         container = _find(containers, record, published.number)
-        if container is None or container.state is ContainerState.exited:
-            await self._bring_back(record, container)
+        is_running = container is not None and container.state is ContainerState.running
+        if not is_running or record.state != AppState.healthy.value:
+            self._bring_back(record.name)
 
     def _has_drained(
         self,
@@ -140,49 +129,37 @@ class Supervisor:
         drain_s = load_spec_of(record).drain
         return self._parts.wall_clock() >= (generation.drain_s or 0) + drain_s
 
-    async def _bring_back(self, record: AppRecord, container: ObservedContainer | None) -> None:
+    def _bring_back(self, app: str) -> None:
         now = self._parts.clock()
-        patience = self._patience.setdefault(record.name, Patience())
-        if record.state == AppState.healthy.value:
-            what = launch.describe_exit(container) if container else "the container is gone"
-            set_state(self._parts, record.name, AppState.unhealthy, what)
-            self._parts.addresses.pop((record.name, _published_number(record)), None)
-            await publish(self._parts)
-            if now - patience.last_try > CALM_S:
-                self._patience[record.name] = patience = Patience()
-        if now < patience.not_before:
+        patience = self._patience.get(app)
+        if patience is None or now - patience.last_try > CALM_S:
+            patience = self._patience[app] = Patience()
+        if now < patience.not_before or self._operations.count >= RECOVERIES_AT_ONCE:
             return
         patience.last_try = now
         patience.not_before = now + patience.pause_s
         patience.pause_s = min(patience.pause_s * 2, LONGEST_PAUSE_S)
-        recover = partial(self._lifecycle.recover, record.name)
-        self._operations.start(
-            record.name, "recovery", "lockgate itself", recover, is_committed=True
-        )
+        self._begin(app, "recovery", self._lifecycle.recover)
 
-    async def _renew(self, record: AppRecord, *, is_due: bool) -> None:
-        """New leaves at half life, give or take; `is_due`: now, since nobody knows how old."""
-        parts = self._parts
-        now = datetime.fromtimestamp(parts.wall_clock(), UTC)
-        for generation in record.generations:
-            key = (record.name, generation.number)
-            if key not in parts.addresses:
-                continue
-            life = parts.leaves.get(key)
-            if not is_due and life is not None:
-                # The same leaf always gets the same jitter: a leaf has one renewal time.
-                jitter = random.Random(f"{key}{life[0]}").uniform(-1, 1)  # noqa: S311
-                if now < pick_renewal_time(life[0], life[1], jitter):
-                    continue
-            await launch.renew_leaf(parts, *key)
+    def _begin(self, app: str, verb: str, work: Callable[[str, Report], Awaitable[Result]]) -> None:
+        self._operations.start(app, verb, "lockgate itself", partial(work, app), is_committed=True)
 
-    def _remember(self, record: AppRecord, containers: Sequence[ObservedContainer]) -> None:
+    async def _retire(self, number: int, app: str, _: Report) -> RemoveResult:
+        record = need_record(self._parts, app)
+        name = build_upstream_name(app, number)
+        if record.find_generation(number) is not None:
+            with translate():
+                await retire.cut(self._parts, app, number)
+                await retire.retire(self._parts, record, number)
+        return RemoveResult(app, (name,))
+
+    async def _renew(self, app: str, _: Report) -> RestartResult:
+        record = need_record(self._parts, app)
         for generation in record.generations:
-            container = _find(containers, record, generation.number)
-            if container is None or container.state is not ContainerState.running:
-                continue
-            if container.address is not None:
-                self._parts.addresses[(record.name, generation.number)] = container.address
+            if launch.is_renewal_due(self._parts, app, generation):
+                with translate():
+                    await launch.renew_leaf(self._parts, app, generation.number)
+        return RestartResult(app, record.last_generation, "")
 
 
 def _find(
@@ -192,7 +169,3 @@ def _find(
         if (container.uuid, container.generation) == (record.uuid, number):
             return container
     return None
-
-
-def _published_number(record: AppRecord) -> int:
-    return next((g.number for g in record.generations if g.state == "published"), 0)

@@ -20,7 +20,7 @@ async def test_a_damaged_record_is_found_by_its_path(assembly: Assembly) -> None
 
 
 async def test_a_master_key_beside_what_it_seals_is_named(assembly: Assembly) -> None:
-    """The default works and is no failure, but nobody shall believe that it guards a stolen disk."""
+    """The default is no failure, but nobody shall believe that it guards a stolen disk."""
     checks = {check.name: check for check in await examine(assembly.parts)}
     assert checks["master key"].is_ok
     assert "same disk" in checks["master key"].detail

@@ -14,6 +14,7 @@ def build_record(*generations: GenerationRecord, last: int = 0) -> AppRecord:
         desired="running",
         generations=generations,
         last_generation=last,
+        state="healthy",
     )
 
 

@@ -21,7 +21,9 @@ def desire(commit: str = "c1", spec_hash: str = "s1") -> Desired:
     )
 
 
-def build(*, running: bool = True, opened: bool = True, exited: bool = False) -> Standing:
+def build(
+    *, running: bool = True, opened: bool = True, exited: bool = False, answered: bool = True
+) -> Standing:
     generation = GenerationRecord(
         number=3, commit="c1", env_hash="e", spec_hash="s1", created_s=1.0, state="published"
     )
@@ -33,6 +35,7 @@ def build(*, running: bool = True, opened: bool = True, exited: bool = False) ->
         desired="running",
         generations=(generation,),
         last_generation=3,
+        state="healthy" if answered else "unhealthy",
     )
     state = ContainerState.exited if exited else ContainerState.running
     container = ObservedContainer("hello", 3, UUID, "s1", state, "10.0.0.2:8443")
@@ -91,6 +94,11 @@ def test_a_closed_volume_is_opened_first() -> None:
 def test_an_exited_container_is_cleared_away_before_its_successor() -> None:
     """Two containers cannot have one name."""
     assert verbs(plan_recover(build(running=False, exited=True)))[:2] == ["stop 3", "identify 3"]
+
+
+def test_what_runs_but_has_not_answered_is_probed_and_published() -> None:
+    """It is not started a second time."""
+    assert verbs(plan_recover(build(answered=False))) == ["probe 3", "publish 3"]
 
 
 def test_there_is_nothing_to_recover_before_the_first_deploy() -> None:

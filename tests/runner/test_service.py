@@ -1,6 +1,6 @@
 import pytest
 
-from runner.errors import RefusedError
+from runner.errors import RefusedError, RunnerError
 from runner.launch import build_delivery
 from tests.support.assembly import Assembly
 
@@ -76,6 +76,18 @@ async def test_a_stop_leaves_nothing_running_and_keeps_what_is_desired(assembly:
     assert list(await assembly.parts.driver.list_open()) == []
     assert not assembly.parts.handover.root.exists()
     assert assembly.need_record().desired == "running"
+
+
+async def test_a_stop_goes_on_past_an_app_that_cannot_be_stopped(assembly: Assembly) -> None:
+    """Everything else is stopped, and what is not is named."""
+    service = assembly.build_service()
+    await service.deploy(assembly.build_spec(), assembly.events.append)
+    await service.deploy(assembly.build_spec("other"), assembly.events.append)
+    assembly.engine.stop_error = "engine does not answer"
+    with pytest.raises(RunnerError, match="hello: engine does not answer"):
+        await service.stop()
+    assert list(await assembly.parts.driver.list_open()) == []
+    assert not assembly.parts.handover.root.exists()
 
 
 async def test_logs_of_an_app_are_read_from_its_volume(assembly: Assembly) -> None:

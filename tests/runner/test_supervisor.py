@@ -1,8 +1,9 @@
 from datetime import timedelta
 from itertools import pairwise
 
-from runner.engines import ContainerState, ObservedContainer
+from runner.engines import ContainerState
 from runner.events import AppState
+from runner.publish import set_state
 from runner.supervisor import Supervisor
 from tests.support.assembly import Assembly
 
@@ -47,8 +48,9 @@ async def test_what_happened_is_told_while_it_is_down(assembly: Assembly) -> Non
     assembly.engine.start_error = "not now"
     await settle(assembly, supervisor)
     record = assembly.need_record()
-    assert "used more memory" in assembly.gateway.table.routes[0].reason or record.reason
     assert assembly.gateway.table.routes[0].upstream is None
+    assert "used more memory" in assembly.gateway.table.routes[0].reason
+    assert record.state == "unhealthy"
 
 
 async def test_an_app_that_does_not_stay_up_is_tried_with_growing_pauses(
@@ -77,6 +79,30 @@ async def supervisor_turn(assembly: Assembly, supervisor: Supervisor) -> None:
     supervisor._operations = operations
     async with operations:
         await supervisor.turn()
+
+
+async def test_a_storm_of_starts_is_bounded(assembly: Assembly) -> None:
+    """After a restart of the engine not all apps start at once."""
+    for number in range(6):
+        await assembly.lifecycle.deploy(assembly.build_spec(f"app{number}"), lambda _: None)
+        assembly.engine.crash(f"app{number}", 1, 1)
+    supervisor = assembly.build_supervisor()
+    running = []
+    async with assembly.operations:
+        await supervisor.turn()
+        running.append(assembly.operations.count)
+    assert running == [4]
+
+
+async def test_an_app_that_was_started_but_never_proven_is_probed(assembly: Assembly) -> None:
+    """A runner killed between start and publication leaves a container that nobody has asked."""
+    supervisor = await deploy(assembly)
+    set_state(assembly.parts, "hello", AppState.unhealthy, "it exited; starting it again")
+    probes = len(assembly.gateway.probed)
+    await settle(assembly, supervisor)
+    assert len(assembly.gateway.probed) == probes + 1
+    assert assembly.need_record().state == "healthy"
+    assert assembly.engine.stopped == []
 
 
 async def test_a_gateway_that_forgot_its_table_gets_it_again(assembly: Assembly) -> None:
@@ -132,27 +158,6 @@ async def test_a_leaf_is_renewed_at_half_life_and_the_agent_keeps_its_settings(
     await supervisor_turn(assembly, supervisor)
     assert len(assembly.pki.issued) == 2
     assert assembly.parts.handover.read_identity("hello", 1, "agent.json") == settings
-
-
-async def test_what_runs_is_adopted_after_the_runner_was_killed(assembly: Assembly) -> None:
-    """A new runner on the same engine: published again under the same generation, not restarted."""
-    await deploy(assembly)
-    assembly.parts.addresses.clear()
-    assembly.parts.leaves.clear()
-    assembly.gateway.restart()
-    await assembly.build_supervisor().adopt()
-    assert assembly.engine.stopped == []
-    assert [route.upstream for route in assembly.gateway.table.routes] == ["hello/1"]
-
-
-async def test_a_container_that_no_record_accounts_for_is_stopped(assembly: Assembly) -> None:
-    """Left by a deploy that was killed half-way."""
-    await deploy(assembly)
-    uuid = assembly.need_record().uuid
-    orphan = ObservedContainer("hello", 9, uuid, "s", ContainerState.running, "10.201.0.9:8443")
-    assembly.engine.containers[("hello", 9)] = orphan
-    await assembly.build_supervisor().adopt()
-    assert set(assembly.engine.containers) == {("hello", 1)}
 
 
 async def test_an_app_under_operation_is_not_looked_after(assembly: Assembly) -> None:

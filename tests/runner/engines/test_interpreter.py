@@ -32,9 +32,7 @@ async def test_python_that_the_uid_cannot_reach(monkeypatch, tmp_path):
     python, _ = await find_python(UID)
     assert python.path != str(private / "python3")
     monkeypatch.setattr(interpreter, "USUAL", ())
-    with pytest.raises(
-        EngineError, match=r"no Python 3\.11 \S+ apps may run \(\S+private/python3"
-    ):
+    with pytest.raises(EngineError, match=r"no Python 3\.11 \S+ apps may run \(\S+private/python3"):
         await find_python(UID)
 
 

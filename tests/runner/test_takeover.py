@@ -1,0 +1,77 @@
+from runner.engines import ContainerState, ObservedContainer
+from runner.events import AppState
+from runner.prepare import create_app, find_layout
+from runner.publish import set_state
+from runner.takeover import take_over
+from tests.support.assembly import Assembly
+
+
+async def deploy(assembly: Assembly) -> None:
+    await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+
+
+async def test_what_runs_is_adopted_after_the_runner_was_killed(assembly: Assembly) -> None:
+    """A new runner on the same engine: published again under the same generation, not restarted."""
+    await deploy(assembly)
+    assembly.parts.addresses.clear()
+    assembly.parts.leaves.clear()
+    assembly.gateway.restart()
+    await take_over(assembly.parts)
+    assert assembly.engine.stopped == []
+    assert [route.upstream for route in assembly.gateway.table.routes] == ["hello/1"]
+    assert ("hello", 1) in assembly.parts.leaves
+
+
+async def test_what_no_record_accounts_for_is_taken_away(assembly: Assembly) -> None:
+    """Left by a deploy that was killed half-way: container, identity, RAM directory, code."""
+    await deploy(assembly)
+    uuid = assembly.need_record().uuid
+    layout = await find_layout(assembly.parts, assembly.need_record())
+    orphan = ObservedContainer("hello", 9, uuid, "s", ContainerState.running, "10.201.0.9:8443")
+    assembly.engine.containers[("hello", 9)] = orphan
+    await assembly.pki.register_app("hello", 9, ["hello.localhost"])
+    assembly.parts.handover.write_secrets("hello", 9, {}, None)
+    layout.code(9).mkdir(parents=True)
+    await take_over(assembly.parts)
+    assert set(assembly.engine.containers) == {("hello", 1)}
+    assert ("hello", 9) not in assembly.pki.registered
+    assert assembly.parts.handover.list_generations() == [("hello", 1)]
+    assert not layout.generation(9).exists()
+
+
+async def test_a_volume_of_no_app_is_closed(assembly: Assembly) -> None:
+    """Left by a removal that was killed half-way."""
+    mountpoint = assembly.parts.mountpoint("gone")
+    await assembly.parts.driver.open("f" * 32, bytes(64), 64 * 1024**2, mountpoint)
+    await take_over(assembly.parts)
+    assert list(await assembly.parts.driver.list_open()) == []
+
+
+async def test_a_first_deploy_that_was_interrupted_says_so(assembly: Assembly) -> None:
+    """No app stays `building` with nobody at work on it."""
+    create_app(assembly.parts, "hello")
+    set_state(assembly.parts, "hello", AppState.building)
+    await take_over(assembly.parts)
+    record = assembly.need_record()
+    assert record.state == "failed"
+    assert "interrupted" in record.reason
+
+
+async def test_after_a_reboot_the_app_comes_back_without_its_repository(
+    assembly: Assembly,
+) -> None:
+    """No container, no mount, no RAM directory, and the repository out of reach."""
+    await deploy(assembly)
+    assembly.engine.containers.clear()
+    await assembly.parts.driver.close(assembly.parts.mountpoint("hello"))
+    assembly.parts.handover.remove_app("hello")
+    assembly.parts.addresses.clear()
+    assembly.parts.leaves.clear()
+    assembly.gateway.restart()
+    assembly.repo.path.rename(assembly.repo.path.with_name("away"))
+    await take_over(assembly.parts)
+    async with assembly.operations:
+        await assembly.build_supervisor().turn()
+    record = assembly.need_record()
+    assert (record.state, record.last_generation) == ("healthy", 1)
+    assert [route.upstream for route in assembly.gateway.table.routes] == ["hello/1"]
