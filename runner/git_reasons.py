@@ -34,6 +34,7 @@ NOT_OUR_REF = re.compile(
     r"|remote error: upload-pack: not our ref|dumb http transport",
     re.I,
 )
+NO_SPACE = re.compile(r"no space left on device|disk quota exceeded", re.I)
 PREFIX = re.compile(r"^(?:fatal|error|remote|ssh|warning):\s*", re.I)
 
 
@@ -49,6 +50,8 @@ class Asked:
 
 def explain(said: str, asked: Asked) -> str:
     """One line from git's stderr."""
+    if NO_SPACE.search(said):
+        return "no space left on the app's volume for its code: raise `volume.size`"
     if asked.address.kind == "ssh" and (reason := explain_ssh(said, asked)):
         return reason
     host = asked.address.host

@@ -81,6 +81,7 @@ async def fetch_code(parts: Parts, work: Work, layout: VolumeLayout) -> str:
     kept = _find_kept(record, work, layout)
     if kept is not None:
         await _copy(layout.code(kept), layout.code(number))
+        check_entrypoint(work.need_spec(), layout.code(number), work.commit)
         return f"{work.commit[:12]}, kept from generation {kept}"
     spec = work.need_spec()
     credentials = build_credentials(parts, work.app, spec)
@@ -92,7 +93,18 @@ async def fetch_code(parts: Parts, work: Work, layout: VolumeLayout) -> str:
         ram_dir=parts.handover.root,
         uid=owners.app,
     )
+    check_entrypoint(spec, layout.code(number), work.commit)
     return f"{work.commit[:12]} of {spec.source.repo}"
+
+
+def check_entrypoint(spec: AppSpec, code: Path, commit: str) -> None:
+    """Raises `RefusedError` unless the script that the spec names is a file of the commit."""
+    if spec.entrypoint is not None and not (code / spec.entrypoint).is_file():
+        raise RefusedError(
+            f"entrypoint: {spec.entrypoint} is not in {commit[:12]} of {spec.source.repo}"
+            + (f", below {spec.source.subdirectory}" if spec.source.subdirectory != "." else "")
+            + ": name a file that is committed"
+        )
 
 
 async def make_environment(parts: Parts, work: Work, layout: VolumeLayout) -> str:

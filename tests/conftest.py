@@ -2,9 +2,18 @@
 
 import pytest
 
-from tests.support.collection import group_what_is_shared, skip_what_cannot_run
+from tests.support.collection import (
+    group_what_is_shared,
+    skip_what_cannot_run,
+    use_default_signals,
+)
 
 pytest_plugins = ("tests.support.fixtures",)
+
+
+def pytest_configure() -> None:
+    """Before any test starts a process."""
+    use_default_signals()
 
 
 @pytest.hookimpl(tryfirst=True)

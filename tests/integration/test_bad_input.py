@@ -158,11 +158,11 @@ def outgrow_the_volume(repo: Repo, folder: Path) -> Mapping[str, Any]:
 BAD_DEPLOYS: dict[str, tuple[Change, tuple[str, ...]]] = {
     "repo": (point_nowhere, ("nowhere", "repo")),
     "ref": (name_missing_ref, ("no-such-branch",)),
-    "entrypoint": (name_missing_file, ("missing.py",)),
+    "entrypoint": (name_missing_file, ("entrypoint: missing.py is not in",)),
     "dependency": (depend_on_nothing, ("lockgate-no-such-dependency",)),
     "exit": (exit_at_once, ("my last words", "7")),
     "silence": (never_listen, ("busy", "3")),
-    "space": (outgrow_the_volume, ("volume", "full", "size")),
+    "space": (outgrow_the_volume, ("no space left on the app's volume", "volume.size")),
 }
 
 

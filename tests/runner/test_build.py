@@ -216,7 +216,8 @@ async def test_cancelled_build_leaves_nothing(bench):
     bench.write(requirements__txt="six\n")
     async with asyncio.TaskGroup() as group:
         task = group.create_task(bench.build())
-        await asyncio.sleep(0.5)
+        while list_environments(bench) == []:
+            await asyncio.sleep(0.001)
         task.cancel()
     assert list_environments(bench) == []
 

@@ -15,6 +15,11 @@ SSH = Asked("git@h:x", Address("ssh", "git@h:x", "h"), PINNED, has_token=False)
     ("said", "asked", "words"),
     [
         (
+            "fatal: write error: No space left on device\nfatal: index-pack failed",
+            HTTPS,
+            "no space left on the app's volume for its code: raise `volume.size`",
+        ),
+        (
             "fatal: unable to access 'https://h/x.git/': Could not resolve host: h",
             HTTPS,
             "https://h/x.git is unreachable: there is no host h",

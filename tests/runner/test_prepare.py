@@ -4,7 +4,14 @@ import pytest
 
 from runner.errors import RefusedError
 from runner.layout import VolumeLayout
-from runner.prepare import build_credentials, create_app, delete_code, delete_unused, find_layout
+from runner.prepare import (
+    build_credentials,
+    check_entrypoint,
+    create_app,
+    delete_code,
+    delete_unused,
+    find_layout,
+)
 from tests.support.assembly import Assembly
 
 
@@ -57,3 +64,13 @@ async def test_only_the_app_sees_its_scratch_and_only_the_agent_the_logs(
     layout = await find_layout(assembly.parts, assembly.need_record())
     modes = {p.name: p.stat().st_mode & 0o777 for p in layout.root.iterdir()}
     assert (modes["scratch"], modes["logs"], modes["builds"]) == (0o700, 0o700, 0o700)
+
+
+def test_an_entrypoint_that_is_not_in_the_commit_is_named(
+    assembly: Assembly, tmp_path: Path
+) -> None:
+    """Before anything is built: the file, the commit, the repository, the remedy."""
+    (tmp_path / "app.py").write_text("")
+    check_entrypoint(assembly.build_spec(), tmp_path, "c" * 40)
+    with pytest.raises(RefusedError, match=r"entrypoint: main\.py is not in c{12} of .*/repo"):
+        check_entrypoint(assembly.build_spec(entrypoint="main.py"), tmp_path, "c" * 40)

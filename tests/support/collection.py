@@ -4,6 +4,7 @@ Invariants: a skip says what is missing; nothing is skipped for being slow.
 """
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,9 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "docker": (lambda: bool(run_docker("version")), "needs a Docker engine that can be reached"),
 }
 
+HOST_FOLDERS = {"integration", "engines", "volumes", "agent"}
+HOST_FILES = {"test_agent_door.py", "test_build.py", "test_source.py"}
+
 
 def skip_what_cannot_run(items: list[pytest.Item]) -> None:
     """Skip tests whose marker names something that this machine has not."""
@@ -30,8 +34,19 @@ def skip_what_cannot_run(items: list[pytest.Item]) -> None:
 
 
 def group_what_is_shared(items: list[pytest.Item]) -> None:
-    """One worker runs all tests of an engine: they share its session's installation."""
+    """One worker runs all tests that change or watch what belongs to the whole host.
+
+    A mount namespace that one test makes holds the mounts of all others, and a bridge that one
+    makes is a network change to every browser.
+    """
     for item in items:
-        if {"integration", "security"} & set(item.path.parts):
-            engine = "docker" if item.get_closest_marker("docker") else "process"
-            item.add_marker(pytest.mark.xdist_group(engine))
+        parts = set(item.path.parts)
+        is_marked = any(item.get_closest_marker(marker) for marker in NEEDS)
+        if is_marked or parts & HOST_FOLDERS or item.path.name in HOST_FILES:
+            item.add_marker(pytest.mark.xdist_group("host"))
+
+
+def use_default_signals() -> None:
+    """Whoever starts us in the background may have told us to ignore what our tests send."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
