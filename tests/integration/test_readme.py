@@ -42,7 +42,7 @@ def test_the_first_own_app_works_as_written(docker_site: Site, tmp_path: Path) -
 
 def test_every_file_that_the_readme_names_is_there() -> None:
     """Links, pictures, and the tests that check the promises."""
-    linked = re.findall(r"\]\(([^)#]+)", README)
+    linked = re.findall(r'(?:\]\(|src(?:set)?=")([^)#"]+)', README)
     named = re.findall(r"`(tests/[^`]+)`", README)
     paths = [path for path in linked + named if "://" not in path]
     assert len(paths) > 20

@@ -7,6 +7,7 @@ logs, breaks or asks of other hosts is written down.
 import contextlib
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,9 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
+ADDRESSES = Path("/proc/net/if_inet6")
+TENTATIVE = 0x40
+NETWORK_QUIET_S, NETWORK_WAIT_S = 2.5, 30.0
 QUIET = (
     "--no-sandbox",  # root has no user namespace sandbox to enter
     "--disable-background-networking",
@@ -69,6 +73,24 @@ def trust_root(home: Path, root_pem: bytes) -> None:
         subprocess.run(
             (*certutil, *words), check=True, capture_output=True, stdin=subprocess.DEVNULL
         )
+
+
+def await_quiet_network() -> None:
+    """Wait until no address of this host is still coming or going.
+
+    A bridge of a container that was just started gets its addresses a second or two later, and a
+    browser on the same host then breaks off what it is loading (ERR_NETWORK_CHANGED).
+    """
+    ends = time.monotonic() + NETWORK_WAIT_S
+    before, since = "", time.monotonic()
+    while time.monotonic() < ends:
+        now = ADDRESSES.read_text()
+        is_tentative = any(int(line.split()[4], 16) & TENTATIVE for line in now.splitlines())
+        if now != before or is_tentative:
+            before, since = now, time.monotonic()
+        if time.monotonic() - since > NETWORK_QUIET_S:
+            return
+        time.sleep(0.1)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.support.browser import Witness, open_page
+from tests.support.browser import Witness, await_quiet_network, open_page
 
 UPLOAD_BYTES = 20 * 1024 * 1024
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
@@ -20,6 +20,7 @@ PATIENCE_MS = 60_000
 
 def open_hello(page: Page, url: str) -> None:
     """Load the app and wait until its script has run."""
+    await_quiet_network()
     page.set_default_timeout(PATIENCE_MS)
     expect.set_options(timeout=PATIENCE_MS)
     response = page.goto(url)
