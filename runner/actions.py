@@ -17,7 +17,7 @@ from runner.layout import VolumeLayout
 from runner.parts import Parts, translate
 from runner.publish import publish, set_state
 from runner.routing import build_upstream_name
-from runner.spec import spec_hash
+from runner.spec.model import spec_hash
 from runner.steps import Step, Verb
 from runner.store import AppRecord, GenerationRecord
 from runner.work import Work, need_record

@@ -22,10 +22,10 @@ from pydantic import ValidationError
 
 from runner.errors import RefusedError, RunnerError, UnknownAppError
 from runner.events import Json
-from runner.grammar import is_app_name, is_secret_name
 from runner.operations import Operation, Operations, build_defect, build_failure
 from runner.port import Deployer
-from runner.spec import AppSpec
+from runner.spec.grammar import is_app_name, is_secret_name
+from runner.spec.model import AppSpec
 
 VALUE_LIMIT_BYTES = 256 * 1024
 BODY_LIMIT_BYTES = 1024 * 1024

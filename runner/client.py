@@ -14,7 +14,7 @@ import aiohttp
 
 from runner.errors import BusyError, RefusedError, RunnerError, UnknownAppError, UnreachableError
 from runner.events import AppStatus, Json
-from runner.spec import AppSpec
+from runner.spec.model import AppSpec
 
 _KINDS: dict[int, type[RunnerError]] = {
     kind.status: kind for kind in (UnknownAppError, BusyError, RefusedError, UnreachableError)

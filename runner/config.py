@@ -26,8 +26,8 @@ from pki import (
     load_pki_config,
     load_section,
 )
-from runner.grammar import SpecError, check_host
-from runner.spec import AppDefaults, AppLimits, AppSpec, GiB, Ground, MiB, parse_spec
+from runner.spec.grammar import SpecError, check_host
+from runner.spec.model import AppDefaults, AppLimits, AppSpec, GiB, Ground, MiB, parse_spec
 
 DEFAULT_PATH = Path("/etc/lockgate/lockgate.yaml")
 SHARED = ("trust_domain", "state_dir", "run_dir")

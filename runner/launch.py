@@ -29,7 +29,7 @@ from runner.layout import VolumeLayout
 from runner.logs import read_tail
 from runner.parts import Parts
 from runner.routing import build_upstream
-from runner.spec import AppSpec, build_app_argv, build_app_env, spec_hash
+from runner.spec.model import AppSpec, build_app_argv, build_app_env, spec_hash
 from runner.store import AppRecord, GenerationRecord
 from runner.urls import build_url
 from runner.work import Work, need_record

@@ -31,8 +31,8 @@ from runner.port import Report
 from runner.prepare import build_credentials
 from runner.publish import observe, publish, set_state
 from runner.routing import find_host_owner
-from runner.source import resolve_commit
-from runner.spec import AppSpec, spec_hash
+from runner.source.fetch import resolve_commit
+from runner.spec.model import AppSpec, spec_hash
 from runner.steps import Plan
 from runner.store import AppRecord
 from runner.urls import build_url

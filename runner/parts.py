@@ -18,7 +18,7 @@ from runner.audit import Audit
 from runner.config import LockgateConfig
 from runner.engines import Engine, EngineFacts
 from runner.errors import RunnerError
-from runner.handover import Handover
+from runner.handover.directory import Handover
 from runner.store import AppRecord, Store
 from runner.vault import Vault
 from runner.volumes import VolumeDriver

@@ -17,7 +17,7 @@ from runner.events import (
     RestartResult,
     RunnerFacts,
 )
-from runner.spec import AppSpec
+from runner.spec.model import AppSpec
 
 Report = Callable[[Event], None]
 

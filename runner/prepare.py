@@ -12,15 +12,15 @@ import uuid
 from pathlib import Path
 from typing import TextIO
 
-from runner.build import build_environment
+from runner.build.perform import build_environment
 from runner.errors import RefusedError, RunnerError
 from runner.events import Line
 from runner.host import run
 from runner.launch import reserve_hosts
 from runner.layout import VolumeLayout
 from runner.parts import Owners, Parts
-from runner.source import Credentials, fetch
-from runner.spec import AppSpec
+from runner.source.fetch import Credentials, fetch
+from runner.spec.model import AppSpec
 from runner.store import AppRecord
 from runner.work import Work, need_record
 

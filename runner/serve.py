@@ -22,7 +22,7 @@ from runner.engines.container import build_installation_id
 from runner.engines.docker import DockerEngine
 from runner.engines.process import ProcessEngine
 from runner.errors import StartError
-from runner.handover import open_handover
+from runner.handover.directory import open_handover
 from runner.lifecycle import Lifecycle
 from runner.operations import Operations
 from runner.parts import Parts

@@ -23,7 +23,7 @@ from runner.logs import find_log, read_log
 from runner.parts import Parts
 from runner.port import Report
 from runner.prepare import create_app, find_layout
-from runner.spec import AppSpec
+from runner.spec.model import AppSpec
 from runner.store import AppRecord
 from runner.supervisor import Supervisor
 

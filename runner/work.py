@@ -10,7 +10,7 @@ from runner.errors import RefusedError
 from runner.observed import Standing
 from runner.parts import Parts
 from runner.port import Report
-from runner.spec import AppSpec
+from runner.spec.model import AppSpec
 from runner.store import AppRecord
 
 

@@ -19,7 +19,7 @@ QUARANTINE = {
     "docker": ("runner/engines/docker.py", "runner/engines/swarm.py"),
     "subprocess": ("runner/host.py", AGENT),
     "cryptography": ("pki/", "runner/vault.py"),
-    "yaml": ("gateway/config.py", "runner/config.py", "pki/config.py", "runner/spec.py"),
+    "yaml": ("gateway/config.py", "runner/config.py", "pki/config.py", "runner/spec/model.py"),
 }
 PROGRAM_STARTERS = {
     "asyncio.create_subprocess_exec",
@@ -33,10 +33,15 @@ PURE_ROOMS = (
     *("gateway/errors.py", "gateway/routes.py", "gateway/upstream.py", "gateway/pool.py"),
     *("gateway/framing.py", "gateway/headers.py", "gateway/pages/", "gateway/heads.py"),
     *("gateway/fields.py", "gateway/address.py", "gateway/admission.py", "gateway/table.py"),
-    *("runner/errors.py", "runner/spec.py", "runner/observed.py", "runner/plan.py"),
+    *("runner/errors.py", "runner/spec/model.py", "runner/observed.py", "runner/plan.py"),
     *("runner/steps.py", "runner/routing.py", "runner/urls.py", "runner/events.py"),
-    *("runner/grammar.py", "runner/streamlit.py", "runner/delivery.py", "runner/git.py"),
-    *("runner/git_reasons.py", "runner/environment.py", "runner/build_reasons.py"),
+    *(
+        "runner/spec/grammar.py",
+        "runner/spec/streamlit.py",
+        "runner/handover/delivery.py",
+        "runner/source/git.py",
+    ),
+    *("runner/source/reasons.py", "runner/build/environment.py", "runner/build/reasons.py"),
     *("runner/engines/container.py", "runner/engines/image.py", "runner/engines/lines.py"),
     *("pki/errors.py", "pki/identity.py", "pki/profiles.py", "pki/csr.py", "pki/issuer.py"),
     *("pki/validate.py", "pki/bundle.py", "pki/rotation.py"),
@@ -51,7 +56,7 @@ FORBIDDEN_NAMES = {"common", "utils", "helpers", "base"}
 FORBIDDEN_WORDS = {
     *("backend", "vhost", "manager", "handler", "helper", "util", "utils", "data", "info"),
 }
-WIRING = ("gateway/__main__.py", "runner/__main__.py", "pki/__main__.py", "runner/up.py")
+WIRING = ("gateway/__main__.py", "runner/__main__.py", "pki/__main__.py", "runner/up/run.py")
 CLOCK_CALLS = {
     *("datetime.now", "datetime.utcnow", "datetime.today", "date.today"),
     *("datetime.datetime.now", "datetime.datetime.utcnow", "datetime.date.today", "time.time"),

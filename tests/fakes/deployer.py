@@ -25,7 +25,7 @@ from runner.events import (
     StepState,
 )
 from runner.port import Report
-from runner.spec import AppSpec, spec_hash
+from runner.spec.model import AppSpec, spec_hash
 
 SINCE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 COMMIT = "4f2a9c1be0d37a5518c6f3b2a1900d7e6c5b4a39"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from runner.config import load_config
 from runner.errors import RunnerError
-from runner.processes import build_argv
-from runner.up import Up
+from runner.up.processes import build_argv
+from runner.up.run import Up
 
 CHECKOUT = Path(__file__).parents[2]
 

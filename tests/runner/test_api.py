@@ -15,7 +15,7 @@ from runner.api import RunnerApi, open_socket, read_peer, serve_api
 from runner.errors import RunnerError
 from runner.events import Json
 from runner.operations import Operations
-from runner.spec import AppSpec
+from runner.spec.model import AppSpec
 from tests.fakes.deployer import FakeApp, FakeDeployer
 
 

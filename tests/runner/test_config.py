@@ -14,7 +14,7 @@ from runner.config import (
     load_spec,
     save_config,
 )
-from runner.spec import AppFile
+from runner.spec.model import AppFile
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 ROOT = {"uid": 0, "env": {}}

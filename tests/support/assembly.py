@@ -15,12 +15,12 @@ from pki import PkiClient
 from runner.audit import Audit
 from runner.config import load_config
 from runner.events import Event, Line, Step
-from runner.handover import Handover
+from runner.handover.directory import Handover
 from runner.lifecycle import Lifecycle
 from runner.operations import Operations
 from runner.parts import Parts
 from runner.service import Service
-from runner.spec import AppSpec
+from runner.spec.model import AppSpec
 from runner.store import AppRecord, Store
 from runner.supervisor import Supervisor
 from runner.vault import Vault

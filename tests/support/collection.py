@@ -21,7 +21,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
 }
 
 HOST_FOLDERS = {"integration", "engines", "volumes", "agent"}
-HOST_FILES = {"test_agent_door.py", "test_build.py", "test_source.py"}
+HOST_FILES = {"test_agent_door.py", "test_perform.py", "test_fetch.py"}
 
 
 def skip_what_cannot_run(items: list[pytest.Item]) -> None:

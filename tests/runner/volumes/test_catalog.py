@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.handover import open_handover
+from runner.handover.directory import open_handover
 from runner.volumes import VolumeError, catalog
 from runner.volumes.catalog import AUTO, KINDS, build_driver, build_drivers, choose_volume_driver
 from runner.volumes.probe import find_in_file

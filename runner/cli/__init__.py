@@ -1,0 +1,1 @@
+"""The `lockgate` command: words, progress, tables. Talks to the runner over its socket only."""

@@ -1,0 +1,1 @@
+"""Where code comes from: Git, and what Git says when it fails."""

@@ -1,0 +1,1 @@
+"""An app's YAML: its grammar, its model, and what Streamlit is told."""
