@@ -102,3 +102,12 @@ def test_damaged_requests_are_refused(position: int, junk: bytes) -> None:
     except CsrError:
         return
     assert found == key.public_key()
+
+
+def test_an_unknown_version_is_refused() -> None:
+    """RFC 2986 section 4.1 knows version 0 alone; the parser has an error of its own for others."""
+    der = x509.load_pem_x509_csr(build_csr(make_key())).public_bytes(Encoding.DER)
+    body = base64.encodebytes(der.replace(b"\x02\x01\x00", b"\x02\x01\x5b", 1))
+    pem = b"-----BEGIN CERTIFICATE REQUEST-----\n%s-----END CERTIFICATE REQUEST-----\n" % body
+    with pytest.raises(CsrError, match="cannot be read"):
+        parse_csr(pem)

@@ -3,6 +3,7 @@
 Invariants: the agent is the program itself, started as an engine starts it; nothing is patched.
 """
 
+import contextlib
 import datetime
 import json
 import os
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from runner.agent.child import find_descendants
 from tests.support.ports import find_free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -243,9 +245,15 @@ class AgentUnderTest:
         return self.process.stdout.read().decode()
 
     def close(self) -> None:
+        """End the agent and all below it.
+
+        A change of uid clears PR_SET_PDEATHSIG, so `unshare --kill-child` alone would leave them.
+        """
         if self.process is not None:
             if self.process.poll() is None:
-                self.process.kill()
+                for pid in (*find_descendants(self.process.pid), self.process.pid):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
             self.process.wait()
             self.process.stdout.close()
 
