@@ -133,8 +133,11 @@ class Lifecycle:
         gone = [c for c in standing.exited if c.generation == published.number]
         reason = describe_exit(gone[0]) if gone else "its container is gone"
         self._parts.addresses.pop((name, published.number), None)
-        if self.find(name).state == AppState.healthy.value:
+        state = AppState(self.find(name).state)
+        if state is AppState.healthy:
             set_state(self._parts, name, AppState.unhealthy, f"{reason}; starting it again")
+        elif state is AppState.stopped:
+            set_state(self._parts, name, AppState.starting, "Lockgate was started")
         await publish(self._parts)
         return reason
 

@@ -128,3 +128,5 @@ async def stop_app(parts: Parts, record: AppRecord) -> None:
     await parts.driver.close(parts.mountpoint(record.name))
     await asyncio.to_thread(remove_mountpoint, parts.mountpoint(record.name))
     await asyncio.to_thread(parts.handover.remove_app, record.name)
+    if record.generations:
+        set_state(parts, record.name, AppState.stopped, "Lockgate was stopped")

@@ -75,7 +75,8 @@ async def test_a_stop_leaves_nothing_running_and_keeps_what_is_desired(assembly:
     assert assembly.engine.containers == {}
     assert list(await assembly.parts.driver.list_open()) == []
     assert not assembly.parts.handover.root.exists()
-    assert assembly.need_record().desired == "running"
+    record = assembly.need_record()
+    assert (record.desired, record.state) == ("running", "stopped")
 
 
 async def test_a_stop_goes_on_past_an_app_that_cannot_be_stopped(assembly: Assembly) -> None:

@@ -1,4 +1,5 @@
-from runner.engines import ContainerState, ObservedContainer
+from runner import retire
+from runner.engines import ContainerSpec, ContainerState, ObservedContainer
 from runner.events import AppState
 from runner.prepare import create_app, find_layout
 from runner.publish import set_state
@@ -55,6 +56,26 @@ async def test_a_first_deploy_that_was_interrupted_says_so(assembly: Assembly) -
     record = assembly.need_record()
     assert record.state == "failed"
     assert "interrupted" in record.reason
+
+
+async def test_after_a_stop_the_app_starts_and_says_so(assembly: Assembly) -> None:
+    """Visitors who come too early read that it starts, not that it is broken."""
+    await deploy(assembly)
+    await retire.stop_app(assembly.parts, assembly.need_record())
+    assembly.gateway.restart()
+    await take_over(assembly.parts)
+    seen = []
+    real = assembly.engine.start
+
+    async def start(spec: ContainerSpec) -> ObservedContainer:
+        seen.append(assembly.gateway.table.routes[0].state)
+        return await real(spec)
+
+    assembly.engine.start = start  # type: ignore[method-assign]
+    async with assembly.operations:
+        await assembly.build_supervisor().turn()
+    assert seen == ["starting"]
+    assert assembly.need_record().state == "healthy"
 
 
 async def test_after_a_reboot_the_app_comes_back_without_its_repository(
