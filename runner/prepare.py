@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 from typing import TextIO
 
-from runner.build.perform import build_environment
+from runner.building.perform import build_environment
 from runner.errors import RefusedError, RunnerError
 from runner.events import Line
 from runner.host import run

@@ -41,7 +41,7 @@ PURE_ROOMS = (
         "runner/handover/delivery.py",
         "runner/source/git.py",
     ),
-    *("runner/source/reasons.py", "runner/build/environment.py", "runner/build/reasons.py"),
+    *("runner/source/reasons.py", "runner/building/environment.py", "runner/building/reasons.py"),
     *("runner/engines/container.py", "runner/engines/image.py", "runner/engines/lines.py"),
     *("pki/errors.py", "pki/identity.py", "pki/profiles.py", "pki/csr.py", "pki/issuer.py"),
     *("pki/validate.py", "pki/bundle.py", "pki/rotation.py"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import uv
 
-from runner.build.perform import (
+from runner.building.perform import (
     MARKER,
     BuildError,
     build_environment,

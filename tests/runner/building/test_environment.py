@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from runner.build.environment import (
+from runner.building.environment import (
     BuildError,
     BuildPlaces,
     Recipe,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.build.reasons import explain_build
+from runner.building.reasons import explain_build
 
 FETCH = """\
 error: Failed to fetch: https://index.example/simple/idna/

@@ -19,7 +19,20 @@ from typing import Protocol
 
 import uv
 
-from runner.build.reasons import explain_build
+from runner.building.environment import (
+    NAMES,
+    WORKSHOP,
+    BuildError,
+    BuildPlaces,
+    Toolchain,
+    hash_environment,
+    list_includes,
+    list_workshop,
+    needs_tree,
+    pick_recipe,
+    plan_environment,
+)
+from runner.building.reasons import explain_build
 from runner.engines import (
     CA_BUNDLE,
     CODE,
@@ -34,19 +47,6 @@ from runner.engines import (
     Mount,
     Resources,
     Tmpfs,
-)
-from runner.build.environment import (
-    NAMES,
-    WORKSHOP,
-    BuildError,
-    BuildPlaces,
-    Toolchain,
-    hash_environment,
-    list_includes,
-    list_workshop,
-    needs_tree,
-    pick_recipe,
-    plan_environment,
 )
 from runner.layout import VolumeLayout
 from runner.spec.model import AppSpec
