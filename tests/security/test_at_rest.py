@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.containers import read_data_root
 from tests.support.fixtures import Site, open_site_at
+from tests.support.leftovers import run_docker
 from tests.support.repos import PROBE_APP, build_probe_spec, make_repo
 from tests.support.scan import Canaries, Hit, scan_deleted_files, scan_tree
 
@@ -93,7 +95,8 @@ def test_nothing_is_found_while_running_nor_after_removal(
     plant_everywhere(site, canaries, ram_dir)
     assert scan_disks(disk, canaries) == []
     plant_in_the_clear(disk, control)
-    assert find_names(scan_disks(disk, control)) == {"plain", "deleted"}
+    with careless_container(control):
+        assert find_names(scan_disks(disk, control)) == {"plain", "deleted", "log", "variable"}
     assert site.lockgate.lockgate("remove", "rests", "--yes").code == 0
     assert scan_disks(disk, canaries) == []
 
@@ -106,6 +109,21 @@ def plant_in_the_clear(disk: Path, control: Canaries) -> None:
         with path.open("rb") as file:
             os.fsync(file.fileno())
     (disk / "root" / "deleted").unlink()
+
+
+@contextmanager
+def careless_container(control: Canaries) -> Iterator[None]:
+    """What the engine keeps of a container that nobody fenced: its log, and its environment."""
+    image = run_docker("images", "--quiet", "lockgate-base").split()[0]
+    variable = f"SECRET={control.plant('variable')}"
+    name = f"careless-{os.getpid()}"
+    script = f"echo {control.plant('log')}"
+    options = ("--name", name, "--network", "none", "--log-driver", "json-file", "--env", variable)
+    run_docker("run", *options, image, "sh", "-c", script)
+    try:
+        yield
+    finally:
+        run_docker("rm", "--force", name)
 
 
 def find_names(hits: list[Hit]) -> set[str]:
