@@ -49,7 +49,7 @@ async def _examine_volumes(parts: Parts) -> Check:
     driver = parts.driver
     detail = "; ".join((f"driver {driver.name}", *driver.notes))
     if not driver.is_encrypted:
-        remedy = "write `volumes: {encryption: auto}` under `runner:` and deploy the apps again"
+        remedy = "write runner.volumes.encryption: auto and deploy the apps again"
         return Check("volumes", False, f"{detail}: apps' files are in the clear", remedy)
     return Check("volumes", True, detail)
 

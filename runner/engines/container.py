@@ -104,8 +104,8 @@ def pick_subnet(address_pool: str, slot: int) -> str:
     first = int(pool.network_address) + (slot << (32 - SUBNET_PREFIX))
     if pool.version != 4 or slot < 0 or first > int(pool.broadcast_address):
         raise EngineError(
-            f"engine.address_pool {address_pool} has no /{SUBNET_PREFIX} for app number {slot}:"
-            " set a larger IPv4 range"
+            f"runner.engine.address_pool {address_pool} has no /{SUBNET_PREFIX} for app number"
+            f" {slot}: set a larger IPv4 range"
         )
     return f"{ipaddress.IPv4Address(first)}/{SUBNET_PREFIX}"
 

@@ -286,8 +286,8 @@ class DockerEngine:
             self._api().create_network(**documents.build_network(app, subnet, self._installation))
         except docker.errors.APIError as error:
             raise EngineError(
-                f"network {subnet} for app {app}: {error.explanation}; set engine.address_pool"
-                " to a range that no other network on this machine uses"
+                f"network {subnet} for app {app}: {error.explanation}; set"
+                " runner.engine.address_pool to a range that no other network on this machine uses"
             ) from None
         return name
 

@@ -18,7 +18,7 @@ from runner.engines.container import (
 )
 
 RUNNING = frozenset({"running", "paused", "restarting"})
-PROCESS_REMEDY = "or set engine.kind to process"
+PROCESS_REMEDY = "or set runner.engine.kind to process"
 
 
 @dataclass(frozen=True, slots=True)

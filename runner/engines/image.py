@@ -117,13 +117,15 @@ def parse_python(output: str, image: str) -> ImagePython:
     oldest = ".".join(map(str, OLDEST_PYTHON))
     if found is None:
         raise EngineError(
-            f"engine.image {image} has no usable python3 (with ssl) on its PATH:"
+            f"runner.engine.image {image} has no usable python3 (with ssl) on its PATH:"
             f" name an image with Python {oldest} or newer, or set it to auto"
         )
     major, minor, patch = (int(part) for part in found.groups()[:3])
     version = f"{major}.{minor}.{patch}"
     if (major, minor) < OLDEST_PYTHON:
-        raise EngineError(f"engine.image {image} has Python {version}: {oldest} or newer is needed")
+        raise EngineError(
+            f"runner.engine.image {image} has Python {version}: {oldest} or newer is needed"
+        )
     return ImagePython(version, found[4])
 
 
@@ -133,6 +135,6 @@ def describe_failure(wanted: str, failures: Sequence[str]) -> str:
     if wanted == AUTO:
         return (
             f"no base image: {tried}. Let this machine reach an image registry, or install"
-            " mmdebstrap, or set engine.image to an image that is here and has python3"
+            " mmdebstrap, or set runner.engine.image to an image that is here and has python3"
         )
-    return f"engine.image {wanted} is not here and could not be pulled: {tried}"
+    return f"runner.engine.image {wanted} is not here and could not be pulled: {tried}"

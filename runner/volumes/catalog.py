@@ -27,11 +27,11 @@ def build_driver(kind: str, directory: Path) -> VolumeDriver:
         return TmpfsDriver(directory) if os.geteuid() == 0 else SharedTmpfsDriver(directory)
     if kind == "none":
         return PlainDriver(directory)
-    raise VolumeError(f"volumes.encryption: {kind!r} is none of {', '.join(KINDS)}")
+    raise VolumeError(f"runner.volumes.encryption: {kind!r} is none of {', '.join(KINDS)}")
 
 
 def build_drivers(kind: str, directory: Path) -> Sequence[VolumeDriver]:
-    """The drivers that `volumes.encryption: <kind>` allows, in the order to try them."""
+    """The drivers that `runner.volumes.encryption: <kind>` allows, in the order to try them."""
     return [build_driver(name, directory) for name in (AUTO if kind == "auto" else (kind,))]
 
 
@@ -41,6 +41,6 @@ async def choose_volume_driver(kind: str, directory: Path) -> Choice:
         return await choose_driver(build_drivers(kind, directory))
     except VolumeError as error:
         raise VolumeError(
-            f"{error}; install one of them, or write `encryption: none` under `volumes:` to keep"
+            f"{error}; install one of them, or set runner.volumes.encryption to none to keep"
             " volumes in the clear"
         ) from None

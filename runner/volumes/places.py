@@ -19,7 +19,7 @@ def refuse_foreign(directory: Path, volume_id: str, driver: str) -> None:
         if other != driver:
             raise VolumeError(
                 f"{path}: made by the driver {other!r}, but {driver!r} is in use now; set"
-                " `encryption:` under `volumes:` back, or remove the app and deploy it again"
+                " runner.volumes.encryption back, or remove the app and deploy it again"
             )
 
 

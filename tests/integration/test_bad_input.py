@@ -100,7 +100,7 @@ def test_engine_that_is_not_there_is_named(lockgate: Installation) -> None:
     done = lockgate.lockgate("up", timeout_s=60)
     assert done.code == 1
     assert f"no Docker engine: {socket_path} does not exist; install and start it" in done.stderr
-    assert "set engine.kind to process" in done.stderr
+    assert "set runner.engine.kind to process" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -356,7 +356,7 @@ async def test_image_without_python(engine, tmp_path):
     client.api.import_image_from_file(str(tar), *tag.split(":"))
     other = DockerEngine("1f2e3d4c5b6a", image=tag)
     try:
-        with pytest.raises(EngineError, match=f"engine.image {tag} has no usable python3"):
+        with pytest.raises(EngineError, match=f"runner.engine.image {tag} has no usable python3"):
             await other.check()
     finally:
         await other.close()
@@ -374,7 +374,7 @@ async def test_image_without_python(engine, tmp_path):
 async def test_no_engine(host, words):
     """Without an engine the error is one line with the remedy."""
     engine = DockerEngine("1f2e3d4c5b6a", docker_host=host)
-    with pytest.raises(EngineError, match=f"{words}.*engine.kind to process") as caught:
+    with pytest.raises(EngineError, match=f"{words}.*runner.engine.kind to process") as caught:
         await engine.check()
     assert "\n" not in str(caught.value)
     await engine.close()

@@ -80,14 +80,16 @@ def test_plain_engine_needs_nothing():
 )
 def test_unreachable_kinds_of_engine(info, words):
     """Engines whose containers have no address here are refused, with a remedy."""
-    with pytest.raises(EngineError, match=f"{words}.*engine.kind to process"):
+    with pytest.raises(EngineError, match=f"{words}.*runner.engine.kind to process"):
         judge_info(INFO | info)
 
 
 def test_ordinary_user():
     """Without root there are no uids for agent and app, and the other engine is the remedy."""
     refuse_ordinary_user(0)
-    with pytest.raises(EngineError, match=r"start it as root, or set engine\.kind to process"):
+    with pytest.raises(
+        EngineError, match=r"start it as root, or set runner\.engine\.kind to process"
+    ):
         refuse_ordinary_user(1000)
 
 

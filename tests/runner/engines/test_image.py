@@ -91,14 +91,16 @@ def test_python_in_the_image():
 )
 def test_unusable_image(output, words):
     """An image without a new enough Python is refused by name."""
-    with pytest.raises(EngineError, match=f"engine.image acme {words}"):
+    with pytest.raises(EngineError, match=f"runner.engine.image acme {words}"):
         parse_python(output, "acme")
 
 
 def test_failure_names_the_remedy():
     """What was tried is told, and which key or program helps."""
-    assert "install mmdebstrap, or set engine.image" in describe_failure("auto", ["pull: no", "x"])
-    assert describe_failure("acme", ["pull: no"]).startswith("engine.image acme is not here")
+    assert "install mmdebstrap, or set runner.engine.image" in describe_failure(
+        "auto", ["pull: no", "x"]
+    )
+    assert describe_failure("acme", ["pull: no"]).startswith("runner.engine.image acme is not here")
 
 
 def test_bootstrap():

@@ -56,7 +56,9 @@ async def test_nothing_that_works_is_told_with_the_remedy(
 ) -> None:
     """When no driver works the error has each reason and how to go on."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(VolumeError, match=r"\(fscrypt: needs root\); install .*`encryption: none`"):
+    with pytest.raises(
+        VolumeError, match=r"\(fscrypt: needs root\); install .*runner.volumes.encryption to none"
+    ):
         await choose_volume_driver("fscrypt", place / "volumes")
 
 
