@@ -130,6 +130,15 @@ def test_speaks_what_it_should(
     assert (end.selected_alpn_protocol(), end.compression()) == ("http/1.1", None)
 
 
+def test_a_cut_is_never_an_orderly_end(authority: Authority) -> None:
+    """Some Pythons ignore a missing close_notify by default (RFC 8446 section 6.1): ours do not."""
+    contexts = (
+        build_visitor_context(*authority.issue(dns="a.test")),
+        build_agent_context(*authority.issue(GATEWAY_ID), authority.root_pem),
+    )
+    assert not any(context.options & ssl.OP_IGNORE_UNEXPECTED_EOF for context in contexts)
+
+
 def test_key_is_never_in_a_file(authority: Authority, tmp_path: Path) -> None:
     """Loading a pair leaves no descriptor and no file behind."""
     before = len(os.listdir("/proc/self/fd"))

@@ -112,6 +112,7 @@ def build_client(
     """A gateway's context that trusts `trust` and shows `leaf`."""
     context = ssl.create_default_context(cadata=trust.decode())
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     for name, version in versions.items():
         setattr(context, name, version)
     if leaf is not None:

@@ -21,6 +21,7 @@ def test_context_is_strict(build_agent):
     context = build_context(str(build_agent().identity / "..data"))
     assert context.minimum_version == ssl.TLSVersion.TLSv1_3
     assert context.num_tickets == 0
+    assert not context.options & ssl.OP_IGNORE_UNEXPECTED_EOF
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.verify_flags & ssl.VERIFY_X509_STRICT
     assert not context.verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN

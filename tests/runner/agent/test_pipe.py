@@ -317,6 +317,7 @@ def test_an_orderly_end_by_the_gateway_is_an_end_at_the_app(agent):
     wait_until(lambda: (agent.work / "ended").read_text() == "end")
 
 
+@pytest.mark.root  # the agent hides its descriptors from its own user
 def test_ended_connections_leave_no_files(agent):
     """After all kinds of ends the agent holds no socket more than before."""
     agent.ask("send 10")

@@ -153,6 +153,7 @@ def test_it_starts_serves_and_leaves_nothing(place: Place) -> None:
     assert said.rstrip().endswith("lockgate: stopped")
 
 
+@pytest.mark.root  # the processes hide their environment from their own user
 def test_no_process_has_a_key_on_its_command_line(place: Place) -> None:
     """Keys go through pipes: neither argv nor environment nor the effective file has them."""
     place.start_ready()
