@@ -290,7 +290,7 @@ def test_a_reset_by_the_app_is_no_orderly_end(agent):
     """A cut response must not look complete: no close_notify."""
     with agent.connect() as tls:
         tls.sendall(b"reset\n")
-        with pytest.raises(ssl.SSLEOFError):
+        with pytest.raises(ssl.SSLError, match=r"(?i)eof"):  # its class depends on the Python
             read_to_end(tls)
 
 
