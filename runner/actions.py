@@ -120,7 +120,17 @@ class Actions:
         )
 
     async def _drain(self, step: Step) -> str:
-        """Retire the old generation at once if nothing is open; else the supervisor will."""
+        """Retire the old generation at once if nothing is open; else the supervisor will.
+
+        The new one is published: whatever is in the way here, the deploy has succeeded.
+        """
+        try:
+            with translate():
+                return await self._drain_now(step)
+        except RunnerError as error:
+            return f"not taken away yet: {error}"
+
+    async def _drain_now(self, step: Step) -> str:
         name = build_upstream_name(step.app, step.generation)
         upstreams = {u.name: u for u in await self._parts.gateway.fetch_upstreams()}
         left = upstreams.get(name)

@@ -3,14 +3,15 @@
 Theory: a plan is data; `Performers` maps each verb to the coroutine that does it. A failure or a
 cancellation takes back what was done, last first, before it goes on to the caller. A step that
 takes something back is never given up for a cancellation, and its own failure is reported but hides
-neither the first failure nor the steps that are left.
+neither the first failure nor the steps that are left. What is published stays: visitors are on it.
 
 Invariants: nothing is performed that is not in the plan; every step begins with `start` and ends
 with `done` or `failed`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
 from runner.errors import RunnerError
 from runner.events import Event, StepState
@@ -29,15 +30,20 @@ class IncompleteError(RunnerError):
 
 
 async def apply(plan: Plan, performers: Performers, report: Report, clock: Clock) -> None:
-    """Perform all steps or take all back. `clock` counts seconds. Raises what a step raised."""
+    """Perform all steps or take all back, but for what is published; raises what a step raised.
+
+    `clock` counts seconds.
+    """
     done: list[Step] = []
     try:
         for step in plan.steps:
             # In the list before it is begun: a step that failed half-way is taken back as well.
             done.append(step)
             await _perform(step, performers, report, clock)
+            if step.verb is Verb.publish:
+                done.clear()
     except BaseException:
-        await asyncio.shield(_take_back(tuple(done), performers, report, clock))
+        await _see_through(_take_back(tuple(done), performers, report, clock))
         raise
 
 
@@ -60,14 +66,22 @@ async def apply_all(plan: Plan, performers: Performers, report: Report, clock: C
     return told
 
 
+async def _see_through(work: Coroutine[object, object, None]) -> None:
+    """Await the end of `work`, however often the caller is cancelled meanwhile."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work)
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(task)
+
+
 async def _take_back(
     done: tuple[Step, ...], performers: Performers, report: Report, clock: Clock
 ) -> None:
     for step in build_undo(done):
-        try:
+        # Whatever the failure: it was reported, and the steps that are left must not wait for it.
+        with contextlib.suppress(Exception):
             await _perform(step, performers, report, clock)
-        except RunnerError:
-            continue
 
 
 async def _perform(step: Step, performers: Performers, report: Report, clock: Clock) -> str:

@@ -150,13 +150,13 @@ class Lifecycle:
         credentials = build_credentials(self._parts, spec.name, spec)
         commit = await resolve_commit(spec.source, credentials, ram_dir=self._parts.handover.root)
         plan = plan_deploy(self._desire(spec, commit), standing)
-        number = standing.next_generation
+        work = Work(spec.name, standing.next_generation, spec, commit, standing, _ignore)
         published = standing.published
         if published is not None and all(
             step.generation in (0, published.number) for step in plan.steps
         ):
-            number = published.number
-        return plan, Work(spec.name, number, spec, commit, standing, _ignore)
+            work.number, work.env_hash = published.number, published.env_hash
+        return plan, work
 
     def _refuse_removed(self, standing: Standing) -> None:
         """Without its keys an app is only what a removal has left of it."""

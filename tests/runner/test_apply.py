@@ -80,6 +80,41 @@ async def test_a_cancellation_takes_back_before_it_goes_on() -> None:
     assert host.done == ["fetch", "identify", "stop", "withdraw", "delete_code"]
 
 
+async def test_what_is_published_is_never_taken_back() -> None:
+    """Visitors are on the new generation: a failure after that must not pull it from under them."""
+    host = Host(fails=Verb.drain)
+    plan = Plan((*PLAN.steps, Step(Verb.drain, "hello", 7)))
+    with pytest.raises(RunnerError, match="drain broke"):
+        await apply(plan, host.performers(), host.events.append, host.clock)
+    assert host.done == ["fetch", "identify", "start", "publish"]
+
+
+async def test_a_second_cancellation_does_not_hurry_what_takes_back() -> None:
+    """Whoever is told that it ended finds the host as it was, however often it was cancelled."""
+    host = Host(hangs=Verb.start)
+    performers = host.performers()
+    undoing, go_on = asyncio.Event(), asyncio.Event()
+
+    async def stop(step: Step) -> str:
+        undoing.set()
+        await go_on.wait()
+        return await host.performers()[Verb.stop](step)
+
+    performers[Verb.stop] = stop
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(apply(PLAN, performers, host.events.append, host.clock))
+        await host.hanging.wait()
+        task.cancel()
+        await undoing.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not task.done()
+        go_on.set()
+    assert task.cancelled()
+    assert host.done == ["fetch", "identify", "stop", "withdraw", "delete_code"]
+
+
 async def test_a_removal_goes_on_past_a_failure_and_is_loudly_incomplete() -> None:
     """One remover that fails does not save the others and is named; the last step waits."""
     host = Host(fails=Verb.identify)

@@ -131,6 +131,33 @@ async def test_generation_numbers_are_not_reused_after_a_failure(assembly: Assem
     assert result.generation == 2
 
 
+async def test_a_deploy_stands_even_if_the_old_generation_cannot_be_taken_away(
+    assembly: Assembly,
+) -> None:
+    """The new one is published: it stays, and the reconcile loop takes the old one away later."""
+    await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    assembly.repo.commit({"app.py": "print('other')\n"})
+    assembly.engine.stop_error = "the engine went away"
+    result = await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    assert result.generation == 2
+    assert ("hello", 2) in assembly.engine.containers
+    assert ("hello", 2) in assembly.pki.registered
+    assert [g.state for g in assembly.need_record().generations] == ["draining", "published"]
+
+
+async def test_a_deploy_of_what_stands_already_brings_it_back_in_its_own_environment(
+    assembly: Assembly,
+) -> None:
+    """The same commit and spec while the app is down: the same generation, its own virtualenv."""
+    await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    before, spec = assembly.need_record(), assembly.engine.specs[("hello", 1)]
+    assembly.engine.crash("hello", 1, 1)
+    result = await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    assert result.generation == 1
+    assert assembly.engine.specs[("hello", 1)].mounts == spec.mounts
+    assert assembly.need_record().generations == before.generations
+
+
 async def test_a_host_of_another_app_is_refused_before_anything_happens(
     assembly: Assembly,
 ) -> None:
