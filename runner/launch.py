@@ -158,11 +158,14 @@ async def renew_leaf(parts: Parts, app: str, number: int) -> datetime:
 
 
 def is_renewal_due(parts: Parts, app: str, generation: GenerationRecord) -> bool:
-    """Whether the leaf of a generation that runs is past half its life, give or take a tenth."""
+    """Whether the leaf of a generation that runs is past half its life, give or take a tenth.
+
+    One of unknown age is due: an earlier runner issued it, and this one could not yet.
+    """
     key = (app, generation.number)
     life = parts.leaves.get(key)
     if key not in parts.addresses or life is None:
-        return False
+        return key in parts.addresses
     # The same leaf always gets the same jitter: a leaf has one renewal time.
     jitter = random.Random(f"{key}{life[0]}").uniform(-1, 1)  # noqa: S311
     now = datetime.fromtimestamp(parts.wall_clock(), UTC)

@@ -74,6 +74,7 @@ class Lifecycle:
     async def restart(self, app: str, report: Report) -> RestartResult:
         """A new generation of the published commit, from the volume."""
         record = self.find(app)
+        refuse_removed(self._parts, record)
         spec = load_spec_of(record)
         standing = await observe(self._parts, app)
         published = standing.published
@@ -87,7 +88,9 @@ class Lifecycle:
 
     async def recover(self, app: str, report: Report) -> RestartResult:
         """Bring the published generation back if it does not serve."""
-        spec = load_spec_of(self.find(app))
+        record = self.find(app)
+        refuse_removed(self._parts, record)
+        spec = load_spec_of(record)
         standing = await observe(self._parts, app)
         published = standing.published
         if published is None:
@@ -146,7 +149,7 @@ class Lifecycle:
         if taken is not None:
             raise RefusedError(f"host {taken[0]} belongs to app {taken[1]}: choose another one")
         standing = await observe(self._parts, spec.name)
-        self._refuse_removed(standing)
+        refuse_removed(self._parts, standing.record)
         credentials = build_credentials(self._parts, spec.name, spec)
         commit = await resolve_commit(spec.source, credentials, ram_dir=self._parts.handover.root)
         plan = plan_deploy(self._desire(spec, commit), standing)
@@ -157,14 +160,6 @@ class Lifecycle:
         ):
             work.number, work.env_hash = published.number, published.env_hash
         return plan, work
-
-    def _refuse_removed(self, standing: Standing) -> None:
-        """Without its keys an app is only what a removal has left of it."""
-        record = standing.record
-        if record is not None and not self._parts.vault.has_app(record.uuid):
-            raise RefusedError(
-                f"{record.name} is being removed: run `lockgate remove {record.name}` to the end"
-            )
 
     async def _apply(self, plan: Plan, work: Work, what: str = "last deploy failed") -> None:
         if work.standing.published is None and work.standing.record is not None:
@@ -221,6 +216,14 @@ class Lifecycle:
             hosts=hosts,
             engine=self._parts.facts.name,
             volume=self._parts.driver.name,
+        )
+
+
+def refuse_removed(parts: Parts, record: AppRecord | None) -> None:
+    """Raises `RefusedError` for an app without keys, which is what a removal has left of it."""
+    if record is not None and not parts.vault.has_app(record.uuid):
+        raise RefusedError(
+            f"{record.name} is being removed: run `lockgate remove {record.name}` to the end"
         )
 
 

@@ -49,12 +49,13 @@ def create_app(parts: Parts, app: str) -> AppRecord:
 
 
 async def open_volume(parts: Parts, record: AppRecord, size_bytes: int) -> VolumeLayout:
-    """Open, prove and furnish the app's volume."""
+    """Open, prove and furnish the app's volume; take away what was left when it was closed."""
     key = parts.vault.volume_key(record.uuid)
     mountpoint = parts.mountpoint(record.name)
     root = await parts.driver.open(record.uuid, key, size_bytes, mountpoint)
     layout = VolumeLayout(root)
     await asyncio.to_thread(_furnish, layout, parts.find_owners(record))
+    await delete_unused(layout, record)
     return layout
 
 

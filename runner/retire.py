@@ -15,6 +15,7 @@ from runner.prepare import delete_code, delete_unused, find_layout
 from runner.publish import publish, set_state
 from runner.routing import build_upstream_name
 from runner.store import AppRecord
+from runner.volumes import VolumeError
 from runner.volumes.mounts import remove_mountpoint
 from runner.work import need_record
 
@@ -45,7 +46,10 @@ async def retire(parts: Parts, record: AppRecord, number: int) -> None:
     kept = tuple(g for g in record.generations if g.number != number)
     record = record.model_copy(update={"generations": kept})
     parts.store.save(record)
-    layout = await find_layout(parts, record)
+    try:
+        layout = await find_layout(parts, record)
+    except VolumeError:
+        return  # It is closed; what no generation uses is deleted when it is opened.
     await delete_code(layout, number)
     await delete_unused(layout, record)
 
@@ -56,10 +60,14 @@ async def cut(parts: Parts, app: str, number: int) -> None:
 
 
 async def destroy_key(parts: Parts, app: str) -> str:
-    """Without its key the volume is noise, whatever becomes of the other steps."""
+    """Without its key the volume is noise, whatever becomes of the other steps.
+
+    First the record says that nobody shall bring the app back, so that nobody tries without a key.
+    """
     record = need_record(parts, app)
-    parts.vault.destroy_app(record.uuid)
+    parts.store.save(record.model_copy(update={"desired": "stopped"}))
     set_state(parts, app, AppState.stopped, f"being removed; again: lockgate remove {app}")
+    parts.vault.destroy_app(record.uuid)
     return "volume key and secrets"
 
 

@@ -18,7 +18,7 @@ from runner.events import (
     RunnerFacts,
 )
 from runner.launch import build_delivery
-from runner.lifecycle import Lifecycle, load_spec_of
+from runner.lifecycle import Lifecycle, load_spec_of, refuse_removed
 from runner.logs import find_log, read_log
 from runner.parts import Parts
 from runner.port import Report
@@ -78,7 +78,9 @@ class Service:
 
     async def set_secret(self, app: str, name: str, value: str) -> None:
         """Seal a value; what runs gets it into its `secrets.toml`, its environment at a restart."""
-        record = await asyncio.to_thread(create_app, self._parts, app)
+        # Not in a thread: nothing else makes an app between the look for it and its record.
+        record = create_app(self._parts, app)
+        refuse_removed(self._parts, record)
         entry = await asyncio.to_thread(self._parts.vault.set_secret, record.uuid, name, value)
         await self._deliver(record)
         self._note("secret set", app, name=name, version=entry.version)

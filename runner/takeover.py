@@ -1,21 +1,28 @@
 """At the start: accounts for what a previous runner left, however it ended.
 
-Invariants: what runs and is recorded is adopted, never restarted; what nothing accounts for is
-taken away: containers, mounts, identities, RAM directories, code; no app is left in a state that
-says that somebody is at work on it.
+Theory: what runs and has its volume and its identity is adopted. What runs without them can only be
+started anew: it is stopped here, and the reconcile loop brings it back.
+
+Invariants: what runs and is whole is adopted, never restarted; what nothing accounts for is taken
+away: containers, mounts, identities, RAM directories, code; no app is left in a state that says
+that somebody is at work on it; what is amiss with one app keeps no other one from being adopted.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Sequence
 
 import structlog
 
 from runner import launch, retire
 from runner.engines import ContainerState, ObservedContainer
+from runner.errors import RunnerError
 from runner.events import AppState
+from runner.handover.directory import HandoverError
 from runner.observed import list_orphans
 from runner.parts import Parts, translate
 from runner.prepare import delete_unused, find_layout
 from runner.publish import publish, set_state
+from runner.routing import build_upstream_name
 from runner.store import AppRecord
 
 AT_WORK = {AppState.building.value, AppState.starting.value}
@@ -28,28 +35,39 @@ async def take_over(parts: Parts) -> None:
     """Bring records and host together, then publish what serves. Raises `RunnerError`."""
     records = parts.store.list().apps
     containers = await parts.engine.observe()
-    with translate():
-        await _take_away_orphans(parts, records, containers)
-        for record in records:
-            _learn_addresses(parts, record, containers)
-            await _adopt(parts, record)
+    await _take_away_orphans(parts, records, containers)
+    for record in records:
+        _learn_addresses(parts, record, containers)
+        await _attempt(f"adopt {record.name}", _adopt(parts, record))
     await publish(parts)
+
+
+async def _attempt(what: str, work: Awaitable[object]) -> None:
+    """What cannot be done now is told and left: it must not keep all apps from being served."""
+    try:
+        with translate():
+            await work
+    except RunnerError as error:
+        _log.warning("left undone at the start", what=what, reason=str(error))
 
 
 async def _take_away_orphans(
     parts: Parts, records: Sequence[AppRecord], containers: Sequence[ObservedContainer]
 ) -> None:
     for orphan in list_orphans(records, containers):
+        name = build_upstream_name(orphan.app, orphan.generation)
         _log.info("orphan stopped", app=orphan.app, generation=orphan.generation)
-        await parts.engine.stop(orphan.app, orphan.generation, launch.GRACE_S)
+        work = parts.engine.stop(orphan.app, orphan.generation, launch.GRACE_S)
+        await _attempt(f"stop {name}", work)
     known = {(record.name, g.number) for record in records for g in record.generations}
-    for app, number in parts.handover.list_generations():
-        if (app, number) not in known:
-            await retire.withdraw(parts, app, number)
+    interrupted = {(record.name, record.last_generation) for record in records} - known
+    for app, number in {*parts.handover.list_generations(), *interrupted} - known:
+        name = build_upstream_name(app, number)
+        await _attempt(f"withdraw {name}", retire.withdraw(parts, app, number))
     mountpoints = {parts.mountpoint(record.name) for record in records}
     for volume in await parts.driver.list_open():
         if volume.mountpoint not in mountpoints:
-            await parts.driver.close(volume.mountpoint)
+            await _attempt(f"close {volume.mountpoint}", parts.driver.close(volume.mountpoint))
 
 
 def _learn_addresses(
@@ -64,10 +82,23 @@ def _learn_addresses(
 async def _adopt(parts: Parts, record: AppRecord) -> None:
     if record.state in AT_WORK and not record.generations:
         set_state(parts, record.name, AppState.failed, INTERRUPTED)
-    numbers = [g.number for g in record.generations if (record.name, g.number) in parts.addresses]
-    if not numbers:
+    running = [g.number for g in record.generations if (record.name, g.number) in parts.addresses]
+    try:
+        layout = await find_layout(parts, record)
+    except RunnerError as error:
+        for number in running:
+            await _let_go(parts, record, number, error)
         return
-    layout = await find_layout(parts, record)
     await delete_unused(layout, record)
-    for number in numbers:
-        await launch.renew_leaf(parts, record.name, number)
+    for number in running:
+        try:
+            await asyncio.to_thread(parts.handover.read_identity, record.name, number, "agent.json")
+        except HandoverError as error:
+            await _let_go(parts, record, number, error)
+        else:
+            await launch.renew_leaf(parts, record.name, number)
+
+
+async def _let_go(parts: Parts, record: AppRecord, number: int, error: RunnerError) -> None:
+    _log.warning("cannot be adopted", app=record.name, generation=number, reason=str(error))
+    await retire.stop(parts, record.name, number)

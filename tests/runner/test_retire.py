@@ -2,6 +2,7 @@ import pytest
 
 from runner import retire
 from runner.engines import EngineError
+from runner.prepare import find_layout
 from tests.support.assembly import Assembly
 
 
@@ -34,3 +35,18 @@ async def test_an_app_that_cannot_be_stopped_keeps_its_volume(assembly: Assembly
     with pytest.raises(EngineError):
         await retire.stop_app(assembly.parts, assembly.need_record())
     assert len(await assembly.parts.driver.list_open()) == 1
+
+
+async def test_a_generation_is_retired_while_the_volume_is_closed(assembly: Assembly) -> None:
+    """After a reboot nothing is mounted; its code goes when the volume is opened again."""
+    await assembly.lifecycle.deploy(assembly.build_spec(), lambda _: None)
+    assembly.gateway.sockets["hello/1"] = 1
+    assembly.repo.commit({"app.py": "print('other')\n"})
+    await assembly.lifecycle.deploy(assembly.build_spec(), lambda _: None)
+    assembly.engine.containers.clear()
+    await assembly.parts.driver.close(assembly.parts.mountpoint("hello"))
+    await retire.retire(assembly.parts, assembly.need_record(), 1)
+    await assembly.lifecycle.recover("hello", lambda _: None)
+    layout = await find_layout(assembly.parts, assembly.need_record())
+    assert [path.name for path in layout.generations.iterdir()] == ["2"]
+    assert assembly.need_record().state == "healthy"

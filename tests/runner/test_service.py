@@ -1,5 +1,8 @@
+import asyncio
+
 import pytest
 
+from runner import retire
 from runner.errors import RefusedError, RunnerError
 from runner.launch import build_delivery
 from tests.support.assembly import Assembly
@@ -113,3 +116,29 @@ async def test_the_doctor_names_what_is_amiss_and_goes_on(assembly: Assembly) ->
     assert not checks["volumes"].is_ok
     assert "in the clear" in checks["volumes"].detail
     assert checks["records"].is_ok
+
+
+async def test_an_app_that_is_being_removed_takes_no_secret_and_no_restart(
+    assembly: Assembly,
+) -> None:
+    """Both would need its key; the text says what to do instead."""
+    await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    await retire.destroy_key(assembly.parts, "hello")
+    service = assembly.build_service()
+    with pytest.raises(RefusedError, match="run `lockgate remove hello` to the end"):
+        await service.set_secret("hello", "TOKEN", "x")
+    with pytest.raises(RefusedError, match="run `lockgate remove hello` to the end"):
+        await service.restart("hello", assembly.events.append)
+    assert "being removed" in assembly.need_record().reason
+
+
+async def test_two_apps_made_at_once_share_nothing(assembly: Assembly) -> None:
+    """Secrets set for two new apps in the same moment: two slots, and no value is lost."""
+    service = assembly.build_service()
+    async with asyncio.TaskGroup() as group:
+        for name in ("TOKEN", "OTHER"):
+            for app in ("hello", "other", "third"):
+                group.create_task(service.set_secret(app, name, "x"))
+    records = assembly.parts.store.list().apps
+    assert sorted(record.slot for record in records) == [0, 1, 2]
+    assert await service.list_secrets("hello") == ["OTHER", "TOKEN"]

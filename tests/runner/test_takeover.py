@@ -1,3 +1,4 @@
+from pki import IssuedLeaf, PkiError
 from runner import retire
 from runner.engines import ContainerSpec, ContainerState, ObservedContainer
 from runner.events import AppState
@@ -95,4 +96,97 @@ async def test_after_a_reboot_the_app_comes_back_without_its_repository(
         await assembly.build_supervisor().turn()
     record = assembly.need_record()
     assert (record.state, record.last_generation) == ("healthy", 1)
+    assert [route.upstream for route in assembly.gateway.table.routes] == ["hello/1"]
+
+
+async def test_an_app_whose_removal_was_killed_stops_no_other_from_being_served(
+    assembly: Assembly,
+) -> None:
+    """Its key is gone and its container still runs: that is stopped, and the removal can go on."""
+    await deploy(assembly)
+    await assembly.lifecycle.deploy(assembly.build_spec("other"), assembly.events.append)
+    await retire.destroy_key(assembly.parts, "hello")
+    assembly.parts.addresses.clear()
+    await take_over(assembly.parts)
+    assert set(assembly.engine.containers) == {("other", 1)}
+    async with assembly.operations:
+        await assembly.build_supervisor().turn()
+    record = assembly.need_record()
+    assert (record.state, record.reason) == (
+        "stopped",
+        "being removed; again: lockgate remove hello",
+    )
+    await assembly.lifecycle.remove("hello", assembly.events.append)
+    assert [record.name for record in assembly.parts.store.list().apps] == ["other"]
+
+
+async def test_what_runs_without_its_volume_is_started_anew(assembly: Assembly) -> None:
+    """Somebody unmounted it while no runner was there: the app comes back, and so do the others."""
+    await deploy(assembly)
+    await assembly.parts.driver.close(assembly.parts.mountpoint("hello"))
+    assembly.parts.addresses.clear()
+    await take_over(assembly.parts)
+    async with assembly.operations:
+        await assembly.build_supervisor().turn()
+    assert assembly.engine.stopped == [("hello", 1)]
+    assert assembly.need_record().state == "healthy"
+    assert set(assembly.engine.containers) == {("hello", 1)}
+
+
+async def test_what_runs_without_its_identity_is_started_anew(assembly: Assembly) -> None:
+    """An emptied RAM directory: the leaf could never be renewed."""
+    await deploy(assembly)
+    assembly.parts.handover.remove_app("hello")
+    await take_over(assembly.parts)
+    async with assembly.operations:
+        await assembly.build_supervisor().turn()
+    assert assembly.engine.stopped == [("hello", 1)]
+    assert assembly.need_record().state == "healthy"
+
+
+async def test_a_leaf_that_could_not_be_renewed_at_the_start_is_renewed_later(
+    assembly: Assembly,
+) -> None:
+    """The PKI was away for a moment: the app goes on, and its leaf does not run out."""
+    await deploy(assembly)
+    assembly.parts.leaves.clear()
+    issue = assembly.pki.issue_app
+
+    async def refuse(app: str, generation: int, csr_pem: bytes) -> IssuedLeaf:
+        raise PkiError("pki did not answer")
+
+    assembly.pki.issue_app = refuse  # type: ignore[method-assign]
+    await take_over(assembly.parts)
+    assembly.pki.issue_app = issue  # type: ignore[method-assign]
+    async with assembly.operations:
+        await assembly.build_supervisor().turn()
+    assert ("hello", 1) in assembly.parts.leaves
+    assert assembly.engine.stopped == []
+
+
+async def test_a_first_deploy_that_was_interrupted_leaves_no_code_and_no_registration(
+    assembly: Assembly,
+) -> None:
+    """Killed while it built, or by a power cut after its identity was issued."""
+    await deploy(assembly)
+    record = assembly.need_record()
+    layout = await find_layout(assembly.parts, record)
+    assembly.parts.store.save(record.model_copy(update={"generations": ()}))
+    assembly.parts.handover.remove_app("hello")
+    await take_over(assembly.parts)
+    assert set(assembly.pki.registered) == {("hello", 0)}
+    assert list(layout.generations.iterdir()) == []
+    assert assembly.engine.containers == {}
+
+
+async def test_an_orphan_that_cannot_be_stopped_keeps_no_app_from_being_served(
+    assembly: Assembly,
+) -> None:
+    """One stuck container is told of and left."""
+    await deploy(assembly)
+    orphan = ObservedContainer("gone", 9, "f" * 32, "s", ContainerState.running, "10.201.0.9:8443")
+    assembly.engine.containers[("gone", 9)] = orphan
+    assembly.engine.stop_error = "it is stuck"
+    assembly.gateway.restart()
+    await take_over(assembly.parts)
     assert [route.upstream for route in assembly.gateway.table.routes] == ["hello/1"]
