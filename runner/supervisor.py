@@ -2,10 +2,10 @@
 
 Theory: each turn looks at the engine, the gateway and the records, and leaves alone every app that
 an operation is at work on. What has to be done about an app is itself an operation, so a deploy and
-a recovery can never meet. An app that does not stay up is brought back with growing pauses.
+a recovery can never meet. What has to be done again and again is done with growing pauses.
 
 Invariants: never touches a generation that serves; begins no storm of starts; an error of one app
-or one turn does not end the loop.
+or one turn, foreseen or not, does not end the loop and is told once, not every second.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ _FOREIGN = (RunnerError, GatewayError, PkiError)
 
 @dataclass(slots=True)
 class Patience:
-    """How often an app had to be brought back lately; times in seconds of `Parts.clock`."""
+    """How often the same was tried lately; times in seconds of `Parts.clock`."""
 
     pause_s: float = FIRST_PAUSE_S
     not_before: float = 0.0
@@ -56,7 +56,8 @@ class Supervisor:
         self._parts = parts
         self._lifecycle = lifecycle
         self._operations = operations
-        self._patience: dict[str, Patience] = {}
+        self._patience: dict[tuple[str, str, int], Patience] = {}
+        self._told: dict[str, str] = {}
         self._turning = asyncio.Lock()
         self._is_halted = False
 
@@ -64,10 +65,7 @@ class Supervisor:
         """Turn after turn until halted."""
         while not self._is_halted:
             async with self._turning:
-                try:
-                    await self.turn()
-                except _FOREIGN as error:
-                    _log.warning("turn failed", reason=str(error))
+                await self._attempt("", self.turn())
             await asyncio.sleep(TURN_S)
 
     async def halt(self) -> None:
@@ -86,10 +84,24 @@ class Supervisor:
         upstreams = await parts.gateway.fetch_upstreams()
         for record in parts.store.list().apps:
             if self._operations.is_free(record.name):
-                try:
-                    await self._look_after(record, containers, upstreams)
-                except _FOREIGN as error:
-                    _log.warning("app not looked after", app=record.name, reason=str(error))
+                await self._attempt(record.name, self._look_after(record, containers, upstreams))
+
+    async def _attempt(self, app: str, work: Awaitable[None]) -> None:
+        """Tell of a failure when it begins, changes and ends. `app` is empty for a whole turn."""
+        whose = {"app": app} if app else {}
+        try:
+            await work
+        except _FOREIGN as error:
+            if self._told.get(app) != str(error):
+                _log.warning("cannot look after apps", reason=str(error), **whose)
+            self._told[app] = str(error)
+        except Exception as error:  # a defect of ours: this app waits, the others do not
+            if self._told.get(app) != repr(error):
+                _log.exception("looking after apps broke", **whose)
+            self._told[app] = repr(error)
+        else:
+            if self._told.pop(app, None) is not None:
+                _log.info("apps are looked after again", **whose)
 
     async def _look_after(
         self,
@@ -103,18 +115,21 @@ class Supervisor:
         """
         for generation in record.generations:
             if generation.state == "draining" and self._has_drained(record, generation, upstreams):
-                self._begin(record.name, "clean-up", partial(self._retire, generation.number))
-                return
-        if any(launch.is_renewal_due(self._parts, record.name, g) for g in record.generations):
-            self._begin(record.name, "renewal", self._renew)
+                work = partial(self._retire, generation.number)
+                if self._begin(record, "clean-up", generation.number, work):
+                    return
+        if any(
+            launch.is_renewal_due(self._parts, record.name, g) for g in record.generations
+        ) and self._begin(record, "renewal", record.last_generation, self._renew):
             return
         published = next((g for g in record.generations if g.state == "published"), None)
         if published is None or record.desired != "running":
             return
         container = _find(containers, record, published.number)
         is_running = container is not None and container.state is ContainerState.running
-        if not is_running or record.state != AppState.healthy.value:
-            self._bring_back(record.name)
+        is_serving = is_running and record.state == AppState.healthy.value
+        if not is_serving and self._operations.count < RECOVERIES_AT_ONCE:
+            self._begin(record, "recovery", published.number, self._lifecycle.recover)
 
     def _has_drained(
         self,
@@ -129,20 +144,27 @@ class Supervisor:
         drain_s = load_spec_of(record).drain
         return self._parts.wall_clock() >= (generation.drain_s or 0) + drain_s
 
-    def _bring_back(self, app: str) -> None:
-        now = self._parts.clock()
-        patience = self._patience.get(app)
-        if patience is None or now - patience.last_try > CALM_S:
-            patience = self._patience[app] = Patience()
-        if now < patience.not_before or self._operations.count >= RECOVERIES_AT_ONCE:
-            return
+    def _begin(
+        self,
+        record: AppRecord,
+        verb: str,
+        number: int,
+        work: Callable[[str, Report], Awaitable[Result]],
+    ) -> bool:
+        """Begin an operation, unless the same was begun lately; each time that is longer ago."""
+        now, key = self._parts.clock(), (record.uuid, verb, number)
+        self._patience = {
+            key: kept for key, kept in self._patience.items() if now - kept.last_try <= CALM_S
+        }
+        patience = self._patience.setdefault(key, Patience())
+        if now < patience.not_before:
+            return False
         patience.last_try = now
         patience.not_before = now + patience.pause_s
         patience.pause_s = min(patience.pause_s * 2, LONGEST_PAUSE_S)
-        self._begin(app, "recovery", self._lifecycle.recover)
-
-    def _begin(self, app: str, verb: str, work: Callable[[str, Report], Awaitable[Result]]) -> None:
-        self._operations.start(app, verb, "lockgate itself", partial(work, app), is_committed=True)
+        work = partial(work, record.name)
+        self._operations.start(record.name, verb, "lockgate itself", work, is_committed=True)
+        return True
 
     async def _retire(self, number: int, app: str, _: Report) -> RemoveResult:
         record = need_record(self._parts, app)
@@ -154,11 +176,16 @@ class Supervisor:
         return RemoveResult(app, (name,))
 
     async def _renew(self, app: str, _: Report) -> RestartResult:
-        record = need_record(self._parts, app)
+        record, failures = need_record(self._parts, app), []
         for generation in record.generations:
             if launch.is_renewal_due(self._parts, app, generation):
-                with translate():
-                    await launch.renew_leaf(self._parts, app, generation.number)
+                try:
+                    with translate():
+                        await launch.renew_leaf(self._parts, app, generation.number)
+                except RunnerError as error:
+                    failures.append(f"{build_upstream_name(app, generation.number)}: {error}")
+        if failures:
+            raise RunnerError(f"leaf not renewed: {'; '.join(failures)}")
         return RestartResult(app, record.last_generation, "")
 
 

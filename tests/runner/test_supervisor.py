@@ -1,10 +1,15 @@
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
-from runner.engines import ContainerState
+import pytest
+
+from pki import IssuedLeaf, PkiError
+from runner.engines import ContainerState, EngineError
 from runner.events import AppState
 from runner.publish import set_state
-from runner.supervisor import Supervisor
+from runner.store import AppRecord
+from runner.supervisor import Supervisor, _log
 from tests.support.assembly import Assembly
 
 
@@ -182,3 +187,96 @@ async def test_after_halt_there_is_no_turn(assembly: Assembly) -> None:
     supervisor = await deploy(assembly)
     await supervisor.halt()
     await supervisor.run()
+
+
+async def test_what_keeps_failing_is_tried_with_growing_pauses(assembly: Assembly) -> None:
+    """A PKI or an engine that stays away: no renewal and no clean-up every second."""
+    supervisor = await deploy(assembly)
+    assembly.repo.commit({"app.py": "print('other')\n"})
+    assembly.engine.stop_error = "the engine is away"
+    await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    assembly.parts.leaves.clear()
+    tries: list[str] = []
+
+    async def refuse(app: str, generation: int, csr_pem: bytes) -> IssuedLeaf:
+        tries.append("renewal")
+        raise PkiError("pki did not answer")
+
+    async def stop(app: str, generation: int, grace_s: float) -> None:
+        tries.append("clean-up")
+        raise EngineError("the engine is away")
+
+    assembly.pki.issue_app = refuse  # type: ignore[method-assign]
+    assembly.engine.stop = stop  # type: ignore[method-assign]
+    for second in range(60):
+        assembly.now_s = float(second)
+        await supervisor_turn(assembly, supervisor)
+    assert 4 <= tries.count("clean-up") <= 8
+    # Both generations, each time.
+    assert 8 <= tries.count("renewal") <= 16
+
+
+async def test_one_leaf_that_cannot_be_renewed_leaves_no_other_to_run_out(
+    assembly: Assembly,
+) -> None:
+    """A draining generation without its RAM directory must not cost the published one its leaf."""
+    supervisor = await deploy(assembly)
+    assembly.gateway.sockets["hello/1"] = 1
+    assembly.repo.commit({"app.py": "print('other')\n"})
+    await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    assembly.parts.leaves.clear()
+    assembly.parts.handover.remove("hello", 1)
+    await settle(assembly, supervisor)
+    assert set(assembly.parts.leaves) == {("hello", 2)}
+
+
+async def test_a_failure_is_told_once_and_so_is_its_end(
+    assembly: Assembly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that is away for an hour is two lines in the log, not 3600."""
+    supervisor = await deploy(assembly)
+    told: list[str] = []
+    for level in ("info", "warning"):
+        monkeypatch.setattr(_log, level, lambda event, **_: told.append(event))
+    assembly.gateway.is_down = True
+    for _ in range(3):
+        await supervisor._attempt("", supervisor.turn())
+    assembly.gateway.is_down = False
+    for _ in range(3):
+        await supervisor._attempt("", supervisor.turn())
+    assert told == ["cannot look after apps", "apps are looked after again"]
+
+
+async def test_a_defect_met_at_one_app_costs_the_others_nothing(assembly: Assembly) -> None:
+    """A record that this version does not understand ends neither the turn nor the loop."""
+    supervisor = await deploy(assembly)
+    await assembly.lifecycle.deploy(assembly.build_spec("zebra"), assembly.events.append)
+    assembly.engine.crash("zebra", 1, 1)
+    look_after = supervisor._look_after
+
+    async def stumble(record: AppRecord, *seen: Any) -> None:
+        if record.name == "hello":
+            raise KeyError("a defect")
+        await look_after(record, *seen)
+
+    supervisor._look_after = stumble  # type: ignore[method-assign,assignment]
+    await settle(assembly, supervisor)
+    assert assembly.need_record("zebra").state == "healthy"
+
+
+async def test_a_new_generation_is_not_made_to_wait_for_the_old_ones_failures(
+    assembly: Assembly,
+) -> None:
+    """The app crashed for hours; a fix is deployed; its first crash is mended at once."""
+    supervisor = await deploy(assembly)
+    assembly.engine.crash("hello", 1, 1)
+    assembly.engine.start_error = "broken"
+    for second in range(70):
+        assembly.now_s = float(second)
+        await supervisor_turn(assembly, supervisor)
+    assembly.engine.start_error = ""
+    assembly.repo.commit({"app.py": "print('fixed')\n"})
+    await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    assembly.engine.crash("hello", 2, 1)
+    await supervisor_turn(assembly, supervisor)
+    assert assembly.need_record().state == "healthy"
