@@ -1,8 +1,9 @@
 """Builds an app's environment on its volume, in a throw-away container, unless it is there.
 
 Invariants: an environment without its marker is never used and is built anew; the marker is the
-last thing written; a build cannot change the app's code and sees nothing but the code, its own
-directory, uv and a CA file; its cache lies in its directory and is gone when it is done.
+last thing written, and ours: what a build left in its name is neither followed nor believed; a
+build cannot change the app's code and sees nothing but the code, its own directory, uv and a CA
+file; its cache lies in its directory and is gone when it is done.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import importlib.metadata
 import os
 import shutil
 import ssl
+import stat
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -51,6 +53,7 @@ from runner.engines import (
 from runner.layout import VolumeLayout
 from runner.spec.model import AppSpec
 from runner.store import AppRecord
+from runner.volumes.mounts import in_thread
 
 MARKER = ".lockgate-complete"
 FILE_LIMIT_BYTES = 16 * 1024 * 1024
@@ -114,7 +117,7 @@ async def build_environment(
     tree = await asyncio.to_thread(hash_tree, code) if needs_tree(files) else ""
     env_hash = hash_environment(files, tools, tree)
     place = layout.environment(env_hash)
-    if (place / MARKER).is_file():
+    if await in_thread(_is_whole, place):
         return Environment(env_hash, is_kept=True)
     # Not in a thread: a thread would go on making directories after a cancellation.
     if place.exists():
@@ -122,14 +125,14 @@ async def build_environment(
     _make_empty(place, uid)
     try:
         if tree:
-            code = await asyncio.to_thread(_copy_code, code, place, uid)
+            code = await in_thread(_copy_code, code, place, uid)
         mounts = build_build_mounts(
             code, place, find_ca_bundle(settings.ca_bundle), is_code_writable=bool(tree)
         )
         plan = plan_environment(files, tools, _locate(engine, mounts))
         build = _build_spec(spec, record, settings, plan.env, mounts, uid)
         await _run_steps(engine, build, plan.steps, on_line)
-        await asyncio.to_thread(_finish, place)
+        await in_thread(_finish, place)
     except BaseException:
         await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
         raise
@@ -193,13 +196,17 @@ def read_files(code: Path) -> dict[str, bytes]:
 
 
 def hash_tree(code: Path) -> str:
-    """A digest of every file's name and content, whatever their times."""
+    """A digest of every file's and link's name and content, whatever their times."""
     digest = hashlib.sha256()
     for path in sorted(code.rglob("*")):
-        if path.is_symlink() or not path.is_file():
+        if path.is_symlink():
+            content = f"link {os.fsencode(path.readlink()).hex()}"
+        elif path.is_file():
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        else:
             continue
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.relative_to(code)}\0{content}\n".encode())
+        digest.update(os.fsencode(path.relative_to(code)) + f"\0{content}\0".encode())
     return digest.hexdigest()
 
 
@@ -294,7 +301,21 @@ def _copy_code(code: Path, place: Path, uid: int | None) -> Path:
     return copy
 
 
+def _is_whole(place: Path) -> bool:
+    """Whether the marker is there and was made by us, not by the build."""
+    try:
+        facts = (place / MARKER).lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(facts.st_mode) and facts.st_uid == os.geteuid()
+
+
 def _finish(place: Path) -> None:
     """Take the workshop away, then say that the environment is whole."""
-    shutil.rmtree(place / WORKSHOP)
-    (place / MARKER).touch(mode=0o644)
+    for path in (place / WORKSHOP, place / MARKER):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    os.close(os.open(place / MARKER, flags, 0o644))
