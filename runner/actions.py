@@ -115,7 +115,7 @@ class Actions:
                 "generations": (*older, current),
                 "state": AppState.healthy.value,
                 "reason": "",
-                "since_s": now,
+                "since_s": record.since_s if record.state == AppState.healthy.value else now,
             }
         )
 
@@ -174,13 +174,26 @@ async def note_failure(
     parts: Parts, app: str, error: BaseException, what: str = "last deploy failed"
 ) -> None:
     """Say in `status` why the operation failed, without hiding that the old generation serves."""
-    record = parts.store.load(app)
-    if record is None:
-        return
-    text = str(error) if isinstance(error, RunnerError) else "the operation was cancelled"
-    serves = any(g.state == "published" for g in record.generations)
-    state = AppState(record.state) if serves else AppState.failed
-    set_state(parts, app, state, f"{what}: {text}" if serves else text)
-    # The supervisor publishes again when the gateway cannot be told now.
-    with contextlib.suppress(RunnerError):
+    # The failure itself is what counts: it goes on to the caller even if it cannot be noted. The
+    # supervisor publishes again when the gateway cannot be told now.
+    with contextlib.suppress(RunnerError), translate():
+        record = parts.store.load(app)
+        if record is None:
+            return
+        text, state = describe_failure(error), AppState(record.state)
+        serves = any(g.state == "published" for g in record.generations)
+        if not serves:
+            state = AppState.failed
+        elif state is AppState.starting:
+            state = AppState.unhealthy
+        set_state(parts, app, state, f"{what}: {text}" if serves else text)
         await publish(parts)
+
+
+def describe_failure(error: BaseException) -> str:
+    """One line for `status`; what nobody foresaw is in the runner's log."""
+    if isinstance(error, RunnerError):
+        return str(error)
+    if isinstance(error, asyncio.CancelledError):
+        return "the operation was cancelled"
+    return f"internal error ({type(error).__name__})"

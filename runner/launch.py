@@ -11,6 +11,7 @@ import random
 from datetime import UTC, datetime
 from itertools import chain, repeat
 
+from gateway import GatewayError, ProbeReport, UpstreamEntry
 from pki import make_key_and_csr, pick_renewal_time
 from runner.engines import (
     SHM,
@@ -197,9 +198,7 @@ async def probe(parts: Parts, work: Work, layout: VolumeLayout) -> str:
     while True:
         left_s = deadline - parts.clock()
         timeout_s = max(0.1, min(PROBE_TIMEOUT_S, left_s))
-        report = await parts.gateway.probe(
-            upstream, spec.hosts[0], spec.health_path, timeout_s=timeout_s
-        )
+        report = await _ask(parts, upstream, spec, timeout_s)
         if report.ok:
             return f"{spec.health_path} answered {report.status}"
         await refuse_exited(parts, work, layout)
@@ -212,6 +211,18 @@ async def probe(parts: Parts, work: Work, layout: VolumeLayout) -> str:
                 f" {spec.health.timeout:g} s (last try: {said})",
             )
         await asyncio.sleep(next(pauses))
+
+
+async def _ask(
+    parts: Parts, upstream: UpstreamEntry, spec: AppSpec, timeout_s: float
+) -> ProbeReport:
+    """One try. A gateway that is being started again is no verdict on the app."""
+    try:
+        return await parts.gateway.probe(
+            upstream, spec.hosts[0], spec.health_path, timeout_s=timeout_s
+        )
+    except GatewayError as error:
+        return ProbeReport(ok=False, status=None, reason=str(error))
 
 
 async def refuse_exited(parts: Parts, work: Work, layout: VolumeLayout) -> None:

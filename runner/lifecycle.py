@@ -67,6 +67,8 @@ class Lifecycle:
         plan, work = await self._plan(spec)
         work.report = report
         if plan.is_converged:
+            # What failed before was another deploy; nobody asks for that one any more.
+            set_state(self._parts, spec.name, AppState.healthy)
             return self._build_result(work, is_changed=False, begun=begun)
         await self._apply(plan, work)
         return self._build_result(work, is_changed=True, begun=begun)
@@ -100,7 +102,7 @@ class Lifecycle:
         work.env_hash = published.env_hash
         if not plan.is_converged:
             reason = await self._note_outage(standing)
-            await self._apply(plan, work, f"{reason}; starting it again failed")
+            await self._apply(plan, work, f"{reason}starting it again failed")
         return RestartResult(app, published.number, self._build_url(spec))
 
     async def remove(self, app: str, report: Report) -> RemoveResult:
@@ -129,10 +131,13 @@ class Lifecycle:
         return record
 
     async def _note_outage(self, standing: Standing) -> str:
-        """Tell visitors and operator what became of the container before it is started anew."""
+        """Tell visitors and operator what became of the container before it is started anew.
+
+        Returns the beginning of a sentence; empty if nothing is known but that it does not run.
+        """
         name, published = standing.name, standing.published
         if published is None or published.number in standing.running:
-            return "it did not answer"
+            return ""
         gone = [c for c in standing.exited if c.generation == published.number]
         reason = describe_exit(gone[0]) if gone else "its container is gone"
         self._parts.addresses.pop((name, published.number), None)
@@ -142,7 +147,7 @@ class Lifecycle:
         elif state is AppState.stopped:
             set_state(self._parts, name, AppState.starting, "Lockgate was started")
         await publish(self._parts)
-        return reason
+        return f"{reason}; " if gone or state is AppState.healthy else ""
 
     async def _plan(self, spec: AppSpec) -> tuple[Plan, Work]:
         taken = find_host_owner(self._parts.store.list().apps, spec.name, spec.hosts)

@@ -26,11 +26,14 @@ from runner.volumes import VolumeDriver
 
 @contextmanager
 def translate() -> Iterator[None]:
-    """Make errors of the other two processes the runner's own, with their one line."""
+    """Make errors of the other two processes and of the system the runner's own, as one line."""
     try:
         yield
     except (GatewayError, PkiError) as error:
         raise RunnerError(str(error)) from error
+    except OSError as error:
+        reason = (error.strerror or str(error) or type(error).__name__).lower()
+        raise RunnerError(f"{error.filename}: {reason}" if error.filename else reason) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,3 +1,6 @@
+import errno
+from pathlib import Path
+
 import pytest
 
 from runner.actions import Actions, note_failure
@@ -52,3 +55,48 @@ async def test_a_publication_that_fails_leaves_the_record_as_it_was(assembly: As
         await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
     assert assembly.need_record().generations == before
     assert set(assembly.engine.containers) == {("hello", 1)}
+
+
+async def test_a_full_disk_is_told_as_such(
+    assembly: Assembly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason in `status` names the file, and the deploy is taken back."""
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("runner.prepare._create_log", refuse)
+    with pytest.raises(RunnerError, match=r"build-1\.log: no space left on device"):
+        await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    assert assembly.need_record().reason.endswith("build-1.log: no space left on device")
+
+
+async def test_a_failure_that_cannot_be_noted_hides_nothing(
+    assembly: Assembly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk with the records is full: the caller still hears what went wrong first."""
+    await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+
+    def refuse(record: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(assembly.parts.store, "save", refuse)
+    await note_failure(assembly.parts, "hello", RunnerError("it broke"))
+    assert assembly.need_record().state == "healthy"
+
+
+async def test_a_defect_is_not_called_a_cancellation(assembly: Assembly) -> None:
+    """Whoever reads `status` knows where to look."""
+    await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    await note_failure(assembly.parts, "hello", KeyError("x"))
+    assert assembly.need_record().reason == "last deploy failed: internal error (KeyError)"
+
+
+async def test_a_redeploy_of_a_healthy_app_does_not_reset_since(assembly: Assembly) -> None:
+    """It was healthy all the time."""
+    await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    before = assembly.need_record().since_s
+    assembly.now_s = 100.0
+    assembly.repo.commit({"app.py": "print('other')\n"})
+    await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    assert assembly.need_record().since_s == before

@@ -1,6 +1,9 @@
+from typing import Any
+
 import pytest
 
-from gateway import ProbeReport
+from gateway import GatewayError, ProbeReport
+from runner import retire
 from runner.apply import IncompleteError
 from runner.engines import EngineError
 from runner.errors import RefusedError, RunnerError, UnknownAppError
@@ -240,3 +243,45 @@ async def test_a_name_can_be_used_again_and_inherits_nothing(assembly: Assembly)
 def test_sizes_are_told_in_the_largest_unit(size: int, text: str) -> None:
     """As people write them."""
     assert format_bytes(size) == text
+
+
+async def test_an_app_that_does_not_come_back_is_unhealthy_with_the_last_reason(
+    assembly: Assembly,
+) -> None:
+    """Not `starting` for ever after a stop, and no word of a container that we took away."""
+    await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    await retire.stop_app(assembly.parts, assembly.need_record())
+    assembly.engine.start_error = "no room"
+    for _ in range(2):
+        with pytest.raises(RunnerError, match="no room"):
+            await assembly.lifecycle.recover("hello", assembly.events.append)
+    record = assembly.need_record()
+    assert (record.state, record.reason) == ("unhealthy", "starting it again failed: no room")
+
+
+async def test_a_deploy_of_what_serves_clears_the_reason_of_a_failed_one(
+    assembly: Assembly,
+) -> None:
+    """Who goes back to what serves reads no more of what did not."""
+    await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    assembly.engine.start_error = "no room"
+    with pytest.raises(RunnerError, match="no room"):
+        await assembly.lifecycle.deploy(assembly.build_spec(env={"A": "b"}), assembly.events.append)
+    assert "last deploy failed" in assembly.need_record().reason
+    await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    assert (assembly.need_record().state, assembly.need_record().reason) == ("healthy", "")
+
+
+async def test_a_gateway_that_is_started_again_fails_no_deploy(assembly: Assembly) -> None:
+    """A probe that nobody answers is tried again as long as the app has time."""
+    probe, tries = assembly.gateway.probe, []
+
+    async def stumble(*args: Any, **kwargs: Any) -> ProbeReport:
+        tries.append(args)
+        if len(tries) == 1:
+            raise GatewayError("gateway did not answer")
+        return await probe(*args, **kwargs)
+
+    assembly.gateway.probe = stumble  # type: ignore[method-assign]
+    await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    assert assembly.need_record().state == "healthy"

@@ -1,3 +1,4 @@
+import errno
 import os
 
 import pytest
@@ -27,3 +28,12 @@ def test_no_two_apps_share_a_uid(assembly: Assembly) -> None:
         assert 0 not in uids
     else:
         assert set(uids) == {None}
+
+
+def test_what_the_system_refuses_is_one_line_with_the_file() -> None:
+    """A full disk is told as what it is, not as a defect of ours."""
+    error = OSError(errno.ENOSPC, "No space left on device", "/state/apps/hello.json")
+    with pytest.raises(RunnerError, match=r"hello\.json: no space left on device$"), translate():
+        raise error
+    with pytest.raises(RunnerError, match="^timeouterror$"), translate():
+        raise TimeoutError
