@@ -35,5 +35,5 @@ def test_what_the_system_refuses_is_one_line_with_the_file() -> None:
     error = OSError(errno.ENOSPC, "No space left on device", "/state/apps/hello.json")
     with pytest.raises(RunnerError, match=r"hello\.json: no space left on device$"), translate():
         raise error
-    with pytest.raises(RunnerError, match="^timeouterror$"), translate():
+    with pytest.raises(RunnerError, match=r"^timeouterror$"), translate():
         raise TimeoutError
