@@ -17,6 +17,7 @@ from pki import PkiClient
 from runner.api import serve_api
 from runner.audit import Audit
 from runner.config import LockgateConfig, load_config
+from runner.durable import save_file
 from runner.engines import Engine, EngineError, EngineFacts
 from runner.engines.container import build_installation_id
 from runner.engines.docker import DockerEngine
@@ -34,6 +35,7 @@ from runner.vault import Vault
 from runner.volumes.catalog import choose_volume_driver
 
 KEY_BYTES = 32
+ENGINE_NAME = "engine"
 AGENT_SOURCE = Path(__file__).with_name("agent")
 
 
@@ -63,6 +65,7 @@ async def build_parts(config: LockgateConfig, key: bytes) -> Parts:
     """Choose what this host can do. Raises `RunnerError` with the remedy if it cannot."""
     wall_clock = time.time
     engine, facts = await choose_engine(config)
+    save_file(config.state_dir / ENGINE_NAME, f"{engine.name}\n".encode())
     choice = await choose_volume_driver(config.volumes.encryption, config.state_dir / "volumes")
     await choice.driver.clean()
     return Parts(
@@ -84,7 +87,10 @@ async def build_parts(config: LockgateConfig, key: bytes) -> Parts:
 
 
 async def choose_engine(config: LockgateConfig) -> tuple[Engine, EngineFacts]:
-    """The engine that the configuration names; `auto`: Docker if it works here."""
+    """The engine that the configuration names; `auto`: Docker if it works here.
+
+    Apps that ran on Docker are not moved to a lesser fence because it is down, or slow to start.
+    """
     kind = config.engine.kind
     if kind == "process":
         process = build_process_engine(config)
@@ -102,10 +108,27 @@ async def choose_engine(config: LockgateConfig) -> tuple[Engine, EngineFacts]:
         await docker.close()
         if kind == "docker":
             raise
+        if read_engine(config.state_dir) == DockerEngine.name and has_apps(config.state_dir):
+            raise EngineError(
+                f"the apps of this installation run on Docker, and: {error}"
+            ) from None
         process = build_process_engine(config)
         facts = await process.check()
         note = f"the process engine is in use, since: {error}"
         return process, replace(facts, notes=(note, *facts.notes))
+
+
+def read_engine(state_dir: Path) -> str:
+    """The name of the engine that was used last; empty before the first time."""
+    try:
+        return (state_dir / ENGINE_NAME).read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def has_apps(state_dir: Path) -> bool:
+    """Whether there is any app's record, readable or not."""
+    return any((state_dir / "apps").glob("*.json"))
 
 
 def build_process_engine(config: LockgateConfig) -> ProcessEngine:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from runner.config import load_config
+from runner.engines import EngineError
 from runner.errors import StartError
-from runner.serve import AGENT_SOURCE, await_parent, copy_agent, read_key
+from runner.serve import AGENT_SOURCE, await_parent, choose_engine, copy_agent, read_key
 
 
 def test_the_agents_code_is_copied_where_every_uid_can_read_it(tmp_path: Path) -> None:
@@ -46,3 +48,19 @@ async def test_the_parents_end_is_noticed() -> None:
         group.create_task(await_parent(reader))
         os.close(writer)
     os.close(reader)
+
+
+async def test_apps_that_ran_on_docker_are_not_moved_to_a_lesser_fence(tmp_path: Path) -> None:
+    """After a reboot Docker may start later than we do: `auto` waits for it, or for a decision."""
+    config_path = tmp_path / "lockgate.yaml"
+    config_path.write_text(
+        f"state_dir: {tmp_path}/state\nrun_dir: {tmp_path}/run\n"
+        f"runner: {{engine: {{docker_host: 'unix://{tmp_path}/no.sock'}}}}\n"
+    )
+    (tmp_path / "state/apps").mkdir(parents=True)
+    (tmp_path / "state/apps/hello.json").touch()
+    (tmp_path / "state/engine").write_text("docker\n")
+    with pytest.raises(
+        EngineError, match=r"run on Docker, and: .* runner\.engine\.kind to process"
+    ):
+        await choose_engine(load_config(config_path))
