@@ -156,7 +156,10 @@ class Lifecycle:
         standing = await observe(self._parts, spec.name)
         refuse_removed(self._parts, standing.record)
         credentials = build_credentials(self._parts, spec.name, spec)
-        commit = await resolve_commit(spec.source, credentials, ram_dir=self._parts.handover.root)
+        record = standing.record
+        owner = None if record is None else self._parts.find_owners(record).app
+        ram_dir = self._parts.handover.root
+        commit = await resolve_commit(spec.source, credentials, ram_dir=ram_dir, uid=owner)
         plan = plan_deploy(self._desire(spec, commit), standing)
         work = Work(spec.name, standing.next_generation, spec, commit, standing, _ignore)
         published = standing.published

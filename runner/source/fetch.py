@@ -251,11 +251,12 @@ def _refuse_missing(address: Address) -> None:
 def _pick_uid(address: Address, uid: int | None) -> int | None:
     """Whom git runs as: the app's uid for https; for ssh, which wants a known user, nobody.
 
-    A folder of this machine is the operator's and may be closed to others: read as ourselves.
+    So too before there is an app. A folder of this machine is the operator's and may be closed to
+    others: read as ourselves.
     """
-    if uid is None or os.geteuid() != 0 or address.kind == "local":
+    if os.geteuid() != 0 or address.kind == "local":
         return None
-    if address.kind == "https":
+    if address.kind == "https" and uid is not None:
         return uid
     try:
         return pwd.getpwnam("nobody").pw_uid

@@ -285,3 +285,19 @@ async def test_a_gateway_that_is_started_again_fails_no_deploy(assembly: Assembl
     assembly.gateway.probe = stumble  # type: ignore[method-assign]
     await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
     assert assembly.need_record().state == "healthy"
+
+
+async def test_what_a_git_server_says_is_read_as_the_apps_uid(
+    assembly: Assembly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even the mere look for the newest commit."""
+    result = await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    asked = []
+
+    async def resolve(*_: object, uid: int | None, **__: object) -> str:
+        asked.append(uid)
+        return result.commit
+
+    monkeypatch.setattr("runner.lifecycle.resolve_commit", resolve)
+    await assembly.lifecycle.plan(assembly.build_spec())
+    assert asked == [assembly.parts.find_owners(assembly.need_record()).app]

@@ -13,6 +13,7 @@ import pytest
 
 from runner.source import fetch as module
 from runner.source.fetch import Credentials, SourceError, fetch, resolve_commit
+from runner.source.git import parse_address
 from runner.spec.model import Source
 from tests.support.git_servers import open_https, open_ssh
 from tests.support.passable import open_passable_folder
@@ -390,3 +391,11 @@ async def test_git_is_missing(repo, ram, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda *args, **kwargs: None)
     with pytest.raises(module.RunnerError, match="apt-get install git"):
         await resolve_commit(Source(repo=str(repo.path)), NOTHING, ram_dir=ram)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can be another user")
+@pytest.mark.parametrize("kind", ["https", "ssh"])
+def test_no_server_is_asked_as_root(kind):
+    """Not before an app's first deploy either, when there is no uid of its own yet."""
+    address = parse_address(f"{kind}://git@git.example/x.git", kind)
+    assert module._pick_uid(address, None) == pwd.getpwnam("nobody").pw_uid
