@@ -6,7 +6,9 @@ where the app runs.
 """
 
 import asyncio
+import contextlib
 import os
+import re
 import shutil
 import uuid
 from pathlib import Path
@@ -26,6 +28,8 @@ from runner.work import Work, need_record
 
 COPY_DEADLINE_S = 300.0
 MAX_SLOTS = 4096
+LOGS_KEPT = 20
+LOG_NAME = re.compile(r"(?:app|build)-([0-9]{1,9})\.log(?:\.[0-9]+)?\Z")
 
 
 def create_app(parts: Parts, app: str) -> AppRecord:
@@ -153,13 +157,27 @@ async def delete_code(layout: VolumeLayout, number: int) -> None:
 
 
 async def delete_unused(layout: VolumeLayout, record: AppRecord) -> None:
-    """Delete generations and environments that the record does not account for."""
+    """Delete what the record does not account for: generations, environments, old logs."""
+    await asyncio.to_thread(_delete_old_logs, layout, record)
     numbers = {str(g.number) for g in record.generations}
     hashes = {g.env_hash for g in record.generations}
     for directory, kept in ((layout.generations, numbers), (layout.environments, hashes)):
         for path in directory.iterdir():
             if path.name not in kept:
                 await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+
+
+def _delete_old_logs(layout: VolumeLayout, record: AppRecord) -> None:
+    """Else the volume of an app that is deployed daily fills up with them."""
+    kept = {generation.number for generation in record.generations}
+    for directory in (layout.logs, layout.builds):
+        for path in directory.iterdir():
+            match = LOG_NAME.match(path.name)
+            if match is None or int(match[1]) in kept:
+                continue
+            if int(match[1]) <= record.last_generation - LOGS_KEPT:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
 def _read_credential(parts: Parts, app: str, key: str, name: str | None) -> str | None:

@@ -74,3 +74,25 @@ def test_an_entrypoint_that_is_not_in_the_commit_is_named(
     check_entrypoint(assembly.build_spec(), tmp_path, "c" * 40)
     with pytest.raises(RefusedError, match=r"entrypoint: main\.py is not in c{12} of .*/repo"):
         check_entrypoint(assembly.build_spec(entrypoint="main.py"), tmp_path, "c" * 40)
+
+
+async def test_logs_of_long_gone_generations_are_deleted(assembly: Assembly) -> None:
+    """Those of the last twenty and of what still serves are kept, and nothing else is touched."""
+    await assembly.lifecycle.deploy(assembly.build_spec(), lambda _: None)
+    record = assembly.need_record().model_copy(update={"last_generation": 30})
+    layout = await find_layout(assembly.parts, record)
+    for number in (1, 2, 10, 11, 30):
+        for path in (layout.app_log(number), layout.build_log(number)):
+            path.touch()
+            path.with_name(f"{path.name}.1").touch()
+    (layout.logs / "app-3.log").mkdir()
+    (layout.logs / "notes").touch()
+    await delete_unused(layout, record)
+    left = {path.name for directory in (layout.logs, layout.builds) for path in directory.iterdir()}
+    kept = {
+        f"{kind}-{n}.log{end}"
+        for kind in ("app", "build")
+        for n in (1, 11, 30)
+        for end in ("", ".1")
+    }
+    assert left == kept | {"app-3.log", "notes"}
