@@ -88,6 +88,9 @@ async def _adopt(parts: Parts, record: AppRecord) -> None:
     except RunnerError as error:
         for number in running:
             await _let_go(parts, record, number, error)
+        if not parts.vault.has_app(record.uuid):
+            # A removal got as far as the key: no copy of it stays in the kernel either.
+            await parts.driver.close(parts.mountpoint(record.name))
         return
     await delete_unused(layout, record)
     for number in running:

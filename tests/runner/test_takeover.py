@@ -102,13 +102,15 @@ async def test_after_a_reboot_the_app_comes_back_without_its_repository(
 async def test_an_app_whose_removal_was_killed_stops_no_other_from_being_served(
     assembly: Assembly,
 ) -> None:
-    """Its key is gone and its container still runs: that is stopped, and the removal can go on."""
+    """Its key is gone, its container runs: that is stopped, its volume locked; remove goes on."""
     await deploy(assembly)
     await assembly.lifecycle.deploy(assembly.build_spec("other"), assembly.events.append)
     await retire.destroy_key(assembly.parts, "hello")
     assembly.parts.addresses.clear()
     await take_over(assembly.parts)
     assert set(assembly.engine.containers) == {("other", 1)}
+    (volume,) = await assembly.parts.driver.list_open()
+    assert volume.mountpoint == assembly.parts.mountpoint("other")
     async with assembly.operations:
         await assembly.build_supervisor().turn()
     record = assembly.need_record()
