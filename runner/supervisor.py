@@ -118,6 +118,9 @@ class Supervisor:
                 work = partial(self._retire, generation.number)
                 if self._begin(record, "clean-up", generation.number, work):
                     return
+        for number in self._list_leftovers(record, containers):
+            if self._begin(record, "clean-up", number, partial(self._retire, number)):
+                return
         if any(
             launch.is_renewal_due(self._parts, record.name, g) for g in record.generations
         ) and self._begin(record, "renewal", record.last_generation, self._renew):
@@ -130,6 +133,14 @@ class Supervisor:
         is_serving = is_running and record.state == AppState.healthy.value
         if not is_serving and self._operations.count < RECOVERIES_AT_ONCE:
             self._begin(record, "recovery", published.number, self._lifecycle.recover)
+
+    def _list_leftovers(
+        self, record: AppRecord, containers: Sequence[ObservedContainer]
+    ) -> list[int]:
+        """Generations that a deploy could not take back, since engine or PKI were away."""
+        held = {c.generation for c in containers if c.uuid == record.uuid}
+        held |= {n for app, n in self._parts.handover.list_generations() if app == record.name}
+        return sorted(held - {g.number for g in record.generations})
 
     def _has_drained(
         self,
@@ -169,10 +180,10 @@ class Supervisor:
     async def _retire(self, number: int, app: str, _: Report) -> RemoveResult:
         record = need_record(self._parts, app)
         name = build_upstream_name(app, number)
-        if record.find_generation(number) is not None:
-            with translate():
+        with translate():
+            if record.find_generation(number) is not None:
                 await retire.cut(self._parts, app, number)
-                await retire.retire(self._parts, record, number)
+            await retire.retire(self._parts, record, number)
         return RemoveResult(app, (name,))
 
     async def _renew(self, app: str, _: Report) -> RestartResult:

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from gateway import ProbeReport
 from pki import IssuedLeaf, PkiError
 from runner.engines import ContainerState, EngineError
+from runner.errors import RunnerError
 from runner.events import AppState
 from runner.publish import set_state
 from runner.store import AppRecord
@@ -280,3 +282,28 @@ async def test_a_new_generation_is_not_made_to_wait_for_the_old_ones_failures(
     assembly.engine.crash("hello", 2, 1)
     await supervisor_turn(assembly, supervisor)
     assert assembly.need_record().state == "healthy"
+
+
+async def test_what_a_deploy_could_not_take_back_is_taken_away_later(assembly: Assembly) -> None:
+    """PKI and engine went away in the middle of it: no container, secret or identity stays."""
+    supervisor = await deploy(assembly)
+    assembly.repo.commit({"app.py": "print('other')\n"})
+    forget, assembly.gateway.answer = (
+        assembly.pki.forget_app,
+        ProbeReport(ok=False, status=None, reason="refused"),
+    )
+
+    async def refuse(app: str, generation: int | None = None) -> list[str]:
+        raise PkiError("pki did not answer")
+
+    assembly.pki.forget_app = refuse  # type: ignore[method-assign]
+    assembly.engine.stop_error = "the engine is away"
+    with pytest.raises(RunnerError, match="did not answer"):
+        await assembly.lifecycle.deploy(assembly.build_spec(), assembly.events.append)
+    assert ("hello", 2) in assembly.engine.containers
+    assembly.pki.forget_app = forget  # type: ignore[method-assign]
+    assembly.engine.stop_error = ""
+    await settle(assembly, supervisor)
+    assert set(assembly.engine.containers) == {("hello", 1)}
+    assert set(assembly.pki.registered) == {("hello", 0), ("hello", 1)}
+    assert assembly.parts.handover.list_generations() == [("hello", 1)]
