@@ -6,13 +6,12 @@ lie in a RAM directory for the length of one git command's family and a token in
 remote bytes are never parsed as root where another uid is to be had; a link never leaves the code.
 """
 
-import asyncio
 import contextlib
 import os
 import pwd
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +32,7 @@ from runner.source.git import (
 )
 from runner.source.reasons import NOT_OUR_REF, Asked, explain
 from runner.spec.model import Source
+from runner.volumes.mounts import in_thread
 
 RAM = Path("/dev/shm")  # noqa: S108
 RESOLVE_DEADLINE_S = 60.0
@@ -130,12 +130,12 @@ async def fetch(
             committed = await git.run("show", "--no-patch", "--format=%ct", commit, "--")
             tree = git.folder / "code"
             await _check_out(git, commit, source.subdirectory, tree)
-            await asyncio.to_thread(_refuse_escapes, tree)
+            await in_thread(_refuse_escapes, tree)
             if uid is not None:
-                await asyncio.to_thread(_give, tree, uid)
+                await in_thread(_give, tree, uid)
             tree.rename(into)
     except BaseException:
-        await asyncio.to_thread(shutil.rmtree, into, ignore_errors=True)
+        await in_thread(shutil.rmtree, into, ignore_errors=True)
         raise
     return Fetched(commit, int(committed.strip()))
 
@@ -229,9 +229,9 @@ async def _open_git(
     asked = Asked(source.repo, address, source.host_key, credentials.token is not None)
     _refuse_missing(address)
     runs_as = _pick_uid(address, uid)
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(_open_folder(place, runs_as))
-        ssh = stack.enter_context(_open_folder(ram_dir, runs_as))
+    async with contextlib.AsyncExitStack() as stack:
+        folder = await stack.enter_async_context(_open_folder(place, runs_as))
+        ssh = await stack.enter_async_context(_open_folder(ram_dir, runs_as))
         if address.kind == "ssh":
             _write_ssh(ssh, address, credentials.deploy_key, source.host_key, runs_as)
         settings = folder / "settings"
@@ -264,8 +264,8 @@ def _pick_uid(address: Address, uid: int | None) -> int | None:
         return None
 
 
-@contextlib.contextmanager
-def _open_folder(place: Path, uid: int | None) -> Iterator[Path]:
+@asynccontextmanager
+async def _open_folder(place: Path, uid: int | None) -> AsyncIterator[Path]:
     """A new folder that only `uid` (or we) can look into."""
     folder = place / f".git-{secrets.token_hex(8)}"
     try:
@@ -277,7 +277,8 @@ def _open_folder(place: Path, uid: int | None) -> Iterator[Path]:
             os.chown(folder, uid, uid)
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        # In a thread: a stranger's tree may have a million files.
+        await in_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _write_ssh(

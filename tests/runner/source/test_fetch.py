@@ -6,6 +6,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -399,3 +400,24 @@ def test_no_server_is_asked_as_root(kind):
     """Not before an app's first deploy either, when there is no uid of its own yet."""
     address = parse_address(f"{kind}://git@git.example/x.git", kind)
     assert module._pick_uid(address, None) == pwd.getpwnam("nobody").pw_uid
+
+
+async def test_what_a_refused_repository_left_is_deleted_off_the_loop(
+    repo, place, ram, monkeypatch
+):
+    """A stranger's tree of a million files must not keep all other apps' operations waiting."""
+    (repo.path / "evil").symlink_to("/etc/passwd")
+    repo.git("add", "evil")
+    commit = repo.commit({}, "Link")
+    rmtree, threads = shutil.rmtree, []
+
+    def note(path, **kwargs):
+        threads.append(threading.current_thread())
+        rmtree(path, **kwargs)
+
+    monkeypatch.setattr(module.shutil, "rmtree", note)
+    with pytest.raises(SourceError, match="points out of the code"):
+        await fetch(Source(repo=str(repo.path)), commit, place / "code", NOTHING, ram_dir=ram)
+    assert threads
+    assert threading.main_thread() not in threads
+    assert list(place.iterdir()) == []
