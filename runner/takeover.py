@@ -9,7 +9,7 @@ that somebody is at work on it; what is amiss with one app keeps no other one fr
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Sequence, Set
 
 import structlog
 
@@ -33,9 +33,12 @@ _log = structlog.get_logger("runner")
 
 async def take_over(parts: Parts) -> None:
     """Bring records and host together, then publish what serves. Raises `RunnerError`."""
-    records = parts.store.list().apps
+    listing = parts.store.list()
+    records, damaged = listing.apps, {item.path.stem for item in listing.damaged}
+    for item in listing.damaged:
+        _log.error("record cannot be read: its app is left as it is", reason=item.reason)
     containers = await parts.engine.observe()
-    await _take_away_orphans(parts, records, containers)
+    await _take_away_orphans(parts, records, containers, damaged)
     for record in records:
         _learn_addresses(parts, record, containers)
         await _attempt(f"adopt {record.name}", _adopt(parts, record))
@@ -52,19 +55,24 @@ async def _attempt(what: str, work: Awaitable[object]) -> None:
 
 
 async def _take_away_orphans(
-    parts: Parts, records: Sequence[AppRecord], containers: Sequence[ObservedContainer]
+    parts: Parts,
+    records: Sequence[AppRecord],
+    containers: Sequence[ObservedContainer],
+    spared: Set[str],
 ) -> None:
-    for orphan in list_orphans(records, containers):
+    for orphan in list_orphans(records, [c for c in containers if c.app not in spared]):
         name = build_upstream_name(orphan.app, orphan.generation)
         _log.info("orphan stopped", app=orphan.app, generation=orphan.generation)
         work = parts.engine.stop(orphan.app, orphan.generation, launch.GRACE_S)
         await _attempt(f"stop {name}", work)
     known = {(record.name, g.number) for record in records for g in record.generations}
     interrupted = {(record.name, record.last_generation) for record in records} - known
-    for app, number in {*parts.handover.list_generations(), *interrupted} - known:
+    left = {key for key in parts.handover.list_generations() if key[0] not in spared}
+    for app, number in (left | interrupted) - known:
         name = build_upstream_name(app, number)
         await _attempt(f"withdraw {name}", retire.withdraw(parts, app, number))
-    mountpoints = {parts.mountpoint(record.name) for record in records}
+    names = {record.name for record in records} | spared
+    mountpoints = {parts.mountpoint(name) for name in names}
     for volume in await parts.driver.list_open():
         if volume.mountpoint not in mountpoints:
             await _attempt(f"close {volume.mountpoint}", parts.driver.close(volume.mountpoint))

@@ -192,3 +192,18 @@ async def test_an_orphan_that_cannot_be_stopped_keeps_no_app_from_being_served(
     assembly.gateway.restart()
     await take_over(assembly.parts)
     assert [route.upstream for route in assembly.gateway.table.routes] == ["hello/1"]
+
+
+async def test_an_app_whose_record_is_damaged_is_left_as_it_is(assembly: Assembly) -> None:
+    """A slip in an editor must not cost a running app its container, identity and volume."""
+    await deploy(assembly)
+    path = assembly.parts.config.state_dir / "apps/hello.json"
+    record = path.read_bytes()
+    path.write_text("{")
+    await take_over(assembly.parts)
+    assert set(assembly.engine.containers) == {("hello", 1)}
+    assert assembly.parts.handover.list_generations() == [("hello", 1)]
+    assert ("hello", 1) in assembly.pki.registered
+    assert len(await assembly.parts.driver.list_open()) == 1
+    path.write_bytes(record)
+    assert assembly.need_record().state == "healthy"
