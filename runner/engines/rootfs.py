@@ -18,6 +18,7 @@ from runner.engines.image import (
 )
 
 OS_RELEASE = Path("/etc/os-release")
+PLACE = Path("/var/tmp")  # noqa: S108 - a folder of our own is made in it
 
 
 def detect_suite() -> str:
@@ -29,12 +30,13 @@ def detect_suite() -> str:
 
 
 @asynccontextmanager
-async def open_rootfs(suite: str) -> AsyncIterator[Path]:
+async def open_rootfs(suite: str, place: Path = PLACE) -> AsyncIterator[Path]:
     """A tar of a minimal system with Python, there until the context ends (about 200 MB).
 
+    It lies in a folder of its own below `place`, which has to have the room.
     Raises `EngineError` with the bootstrap program's reason.
     """
-    with tempfile.TemporaryDirectory(prefix="lockgate-base-", dir="/var/tmp") as folder:
+    with tempfile.TemporaryDirectory(prefix="lockgate-base-", dir=place) as folder:
         target = Path(folder) / "base.tar"
         argv = build_bootstrap_argv(suite, str(target))
         try:
